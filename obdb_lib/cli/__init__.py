@@ -1,0 +1,1 @@
+"""Command lines. Each prints one clear sentence for an error and returns an exit code."""

@@ -1,0 +1,65 @@
+"""File names on CVAT for frames, and the way back.
+
+CVAT keeps only the base name of an uploaded file and breaks over two of the same, so the folders of a frame's path go
+into the name: ``20200520/1L/GH02/frame7.png`` is uploaded as ``20200520__1L__GH02__frame7.png``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+
+from obdb_lib import paths
+from obdb_lib.cache import content_hash
+
+SEPARATOR = "__"
+MAX_NAME_BYTES = 200
+"""Most file systems take 255 bytes; a longer name keeps its end behind a hash."""
+
+
+def upload_name(img_path: str) -> str:
+    """Base name under which a frame is uploaded; the same path gives the same name everywhere."""
+    parts = [part for part in PurePosixPath(img_path.replace("\\", "/")).parts if part not in ("/", ".", "..")]
+    name = SEPARATOR.join(part.replace(":", "_") for part in parts)
+    return name if len(name.encode()) <= MAX_NAME_BYTES else hashed_name(img_path)
+
+
+def hashed_name(img_path: str) -> str:
+    """A name that cannot be mistaken: hash of the whole path, then as much of its end as fits."""
+    tail = PurePosixPath(img_path.replace("\\", "/")).name.encode()[-100:].decode(errors="ignore")
+    return f"{content_hash(img_path)}{SEPARATOR}{tail}"
+
+
+def paths_by_name(img_paths: Iterable[str]) -> dict[str, str]:
+    """Path of each name that ``upload_name`` or ``hashed_name`` gives; names that two paths share are left out."""
+    found: dict[str, str] = {}
+    shared: set[str] = set()
+    for img_path in img_paths:
+        for name in {upload_name(img_path), hashed_name(img_path)}:
+            if found.setdefault(name, img_path) != img_path:
+                shared.add(name)
+    return {name: img_path for name, img_path in found.items() if name not in shared}
+
+
+def named_files(files: Iterable[tuple[Path, str]], stack: ExitStack) -> list[Path]:
+    """Files that really have the given names; others get a second name (or a copy) until ``stack`` is closed."""
+    folder: Path | None = None
+    named = []
+    for path, name in files:
+        file = path.resolve()  # the SDK resolves symbolic links, and the name behind is what it sends
+        if file.name != name:
+            if folder is None:
+                made = tempfile.TemporaryDirectory(prefix="push-", dir=paths.data_cache())
+                folder = Path(stack.enter_context(made))
+            renamed = folder / name
+            try:
+                os.link(file, renamed)
+            except OSError:  # another file system, or one without hard links
+                shutil.copyfile(file, renamed)
+            file = renamed
+        named.append(file)
+    return named

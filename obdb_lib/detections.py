@@ -1,0 +1,75 @@
+"""Detections of a model as a table: kept in a file, looked up by frame, compared with the annotations."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from obdb_lib.boxes import DEFAULT_MATCH_IOU, BoxSet, match
+from obdb_lib.cache import atomic_writer
+from obdb_lib.errors import CacheError
+from obdb_lib.evaluation import DETECTION_COLUMNS
+from obdb_lib.snapshots import BOX, Snapshot
+
+
+def write_detections(path: Path, detections: pd.DataFrame) -> None:
+    """Write a table of detections (columns DETECTION_COLUMNS) as gzipped CSV, whole or not at all."""
+    text = detections[DETECTION_COLUMNS].to_csv(index=False, float_format="%.4f")
+    with atomic_writer(path) as file:
+        file.write(gzip.compress(text.encode("utf-8"), mtime=0))
+
+
+def read_detections(path: Path) -> pd.DataFrame:
+    """Read what ``write_detections`` wrote.
+
+    Raises:
+        CacheError: the file is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(
+            io.BytesIO(gzip.decompress(path.read_bytes())), dtype={"img_path": str, "object_class": str}
+        )
+        table[[*BOX, "score"]] = table[[*BOX, "score"]].astype(np.float32)
+        return table[DETECTION_COLUMNS]
+    except FileNotFoundError as error:
+        raise CacheError(f"{path} does not exist; run notebook 04 to make it") from error
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise CacheError(f"{path} is damaged ({error}); run notebook 04 to make it again") from error
+
+
+def boxes_by_frame(detections: pd.DataFrame, *, min_score: float = 0.0) -> Callable[[str], BoxSet]:
+    """Function img_path -> its detections scoring ``min_score`` or more, as boxes of the full frame."""
+    kept = detections[detections["score"] >= min_score]
+    rows = {str(img_path): part for img_path, part in kept.groupby("img_path")}
+
+    def lookup(img_path: str) -> BoxSet:
+        part = rows.get(img_path)
+        if part is None:
+            return BoxSet(np.empty((0, 4), dtype=np.float32))
+        return BoxSet(
+            part[BOX].to_numpy(np.float32), part["object_class"].to_numpy(object), part["score"].to_numpy(np.float32)
+        )
+
+    return lookup
+
+
+def frame_errors(
+    detections: Callable[[str], BoxSet],
+    snapshot: Snapshot,
+    img_paths: Sequence[str],
+    *,
+    min_iou: float = DEFAULT_MATCH_IOU,
+) -> pd.DataFrame:
+    """Matched, missed and extra boxes of each frame (one to one, class by class), the worst frames first."""
+    rows = []
+    for img_path in img_paths:
+        matching = match(detections(img_path), snapshot.boxes(img_path), min_iou=min_iou)
+        counts = (len(matching.pairs), len(matching.unmatched_second), len(matching.unmatched_first))
+        rows.append((img_path, *counts, counts[1] + counts[2]))
+    table = pd.DataFrame(rows, columns=["img_path", "matched", "missed", "extra", "errors"])
+    return table.sort_values(["errors", "img_path"], ascending=[False, True]).set_index("img_path")

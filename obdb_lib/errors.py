@@ -1,0 +1,59 @@
+"""One root for every error a user can meet, and a few children that say in which room it happened.
+
+A message names the thing, what was wanted, what came instead and the next step. Command lines print the message alone;
+notebooks show it as the last line of the traceback.
+"""
+
+from __future__ import annotations
+
+
+class ObdbError(Exception):
+    """Root of all errors that OBDB Lab raises on purpose."""
+
+
+class SettingsError(ObdbError):
+    """The settings JSON or a notebook parameter is wrong; all mistakes are listed at once."""
+
+
+class StoreError(ObdbError):
+    """MongoDB cannot be reached, or a document is not what it should be."""
+
+
+class FormatError(ObdbError):
+    """A file to import or export is malformed."""
+
+
+class PickleRefusedError(FormatError):
+    """A pickle asks for something other than plain tables and would run code when loaded."""
+
+
+class CacheError(ObdbError):
+    """A file in data_cache could not be written or read back (a full disk, say)."""
+
+
+class FrameError(ObdbError):
+    """An image is missing or cannot be decoded."""
+
+
+class DatasetError(ObdbError):
+    """The data does not allow what was asked (no boxes, one class too few, an unknown task)."""
+
+
+class SplitError(ObdbError):
+    """A split is impossible, or no longer fits the data it was made for."""
+
+
+class TrainingError(ObdbError):
+    """Training, search or evaluation cannot go on (non-finite loss, unknown variant, unusable checkpoint)."""
+
+
+class ReviewError(ObdbError):
+    """A decision names an unknown suggestion or verdict."""
+
+
+class CvatError(ObdbError):
+    """The CVAT server refused, could not be reached, or answered with something else than was sent."""
+
+
+class BatchError(ObdbError):
+    """A batch run was asked for with wrong parameters, or one of its notebooks failed."""

@@ -1,0 +1,71 @@
+"""Frames on disk: where an image lies and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from obdb_lib.errors import FrameError
+
+
+class FrameStore:
+    """Finds and decodes frames under one or more image roots.
+
+    A frame is looked for as ``root/img_path``, then with leading folders of ``img_path`` taken off one by one, so that
+    ``/weed_data/fielddata/x.png`` is found wherever ``fielddata`` or ``x.png`` lies under a root. The path with most
+    folders in common wins.
+    """
+
+    def __init__(self, roots: Sequence[Path | str]) -> None:
+        self.roots = [Path(root).expanduser() for root in roots]
+        self._found: dict[str, Path] = {}
+
+    def path(self, img_path: str) -> Path:
+        """File of a frame.
+
+        Raises:
+            FrameError: it is under none of the roots.
+        """
+        if img_path in self._found:
+            return self._found[img_path]
+        parts = PurePosixPath(img_path.replace("\\", "/")).parts
+        parts = tuple(part for part in parts if part not in ("/", "..", "."))
+        for start in range(len(parts)):
+            for root in self.roots:
+                candidate = root.joinpath(*parts[start:])
+                if candidate.is_file():
+                    self._found[img_path] = candidate
+                    return candidate
+        looked = ", ".join(str(root) for root in self.roots) or "no image root at all"
+        raise FrameError(
+            f"image {img_path!r} was not found under {looked}. Add the folder that holds it to IMAGE_ROOTS (or "
+            "dataset_dir in the settings)."
+        )
+
+    def load(self, img_path: str) -> NDArray[np.uint8]:
+        """Decode a frame: (height, width, 3) uint8, RGB, turned upright as its EXIF tag says.
+
+        Raises:
+            FrameError: missing, or not a readable image.
+        """
+        path = self.path(img_path)
+        try:
+            with Image.open(path) as image:
+                upright = ImageOps.exif_transpose(image)
+                return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+            raise FrameError(f"image {path} cannot be read ({error}); replace the file or leave it out") from error
+
+    def missing(self, img_paths: Iterable[str]) -> list[str]:
+        """Those of ``img_paths`` that are under none of the roots."""
+        absent = []
+        for img_path in img_paths:
+            try:
+                self.path(img_path)
+            except FrameError:
+                absent.append(img_path)
+        return absent

@@ -1,0 +1,94 @@
+"""How to train, as one checked value made from the settings."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from obdb_lib.errors import TrainingError
+from obdb_lib.settings import Hyperparameters, Settings
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_LR = 0.01
+DEFAULT_MOMENTUM = 0.9
+DEFAULT_WEIGHT_DECAY = 1e-4
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Attributes:
+        epochs: passes over the training frames.
+        batch_size: frames a step and process.
+        lr, momentum, weight_decay: of SGD.
+        step_size, gamma: cut ``lr`` by ``gamma`` every ``step_size`` epochs (upstream's StepLR); None for both means
+            one cosine from ``lr`` to zero over the whole run.
+        max_plateau_count: epochs without a better val mAP50 after which training ends.
+        seed: of order, augmentation and sampling.
+        workers: loader processes; None chooses (0 on a CPU, where frames come from the cache in 0.2 ms).
+        amp: half precision on CUDA; never used on a CPU.
+        val_loss: also compute the losses on val each epoch (a second pass over val).
+        judge_every: epochs between two judgings on val; the last epoch is always judged.
+        device: "cuda", "cpu", ...; None chooses.
+    """
+
+    epochs: int
+    batch_size: int = 4
+    lr: float = DEFAULT_LR
+    momentum: float = DEFAULT_MOMENTUM
+    weight_decay: float = DEFAULT_WEIGHT_DECAY
+    step_size: int | None = None
+    gamma: float | None = None
+    max_plateau_count: int = 20
+    seed: int = 0
+    workers: int | None = None
+    amp: bool = True
+    val_loss: bool = False
+    judge_every: int = 1
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        counts = ("epochs", "batch_size", "max_plateau_count", "judge_every")
+        mistakes = [f"{n} must be at least 1; got {getattr(self, n)}" for n in counts if getattr(self, n) < 1]
+        if not 0 < self.lr < math.inf:
+            mistakes.append(f"lr must be above 0; got {self.lr}")
+        if (self.step_size is None) != (self.gamma is None):
+            mistakes.append("step_size and gamma are given together or not at all")
+        if mistakes:
+            raise TrainingError("training options: " + "; ".join(mistakes))
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, variant: str, hyperparameters: Hyperparameters | None = None, **changes: Any
+    ) -> TrainingOptions:
+        """Options of a variant; ``hyperparameters`` (a search's best) go before those of the settings, one by one."""
+        given: dict[str, Any] = {}
+        for source in (settings.hyperparameters(variant), hyperparameters or Hyperparameters()):
+            given.update(source.model_dump(exclude_none=True, exclude={"best_value"}))
+        if ("step_size" in given) != ("gamma" in given):
+            given = {name: value for name, value in given.items() if name not in ("step_size", "gamma")}
+            logger.warning("%s: step_size and gamma work only together; the cosine schedule is used", variant)
+        common = {
+            "epochs": settings.max_train_epochs,
+            "batch_size": settings.batch_size,
+            "max_plateau_count": settings.max_plateau_count,
+            "seed": settings.seed,
+            "workers": settings.workers,
+            "val_loss": settings.val_loss,
+        }
+        return cls(**{**common, **given, **changes})
+
+    def hyperparameters(self, best_value: float | None = None) -> Hyperparameters:
+        """What upstream's ``<variant>_settings.json`` holds."""
+        return Hyperparameters(
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            step_size=self.step_size,
+            gamma=self.gamma,
+            best_value=None if best_value is None or math.isnan(best_value) else best_value,
+        )

@@ -1,0 +1,91 @@
+"""Where things lie. The only module that reads the environment.
+
+Variables (all optional): ``OBDB_DATA_CACHE`` (folder for everything that can be made again), ``MONGODB_URI`` (the
+user's own server instead of the embedded one), ``OBDB_MONGOD_PORT`` (loopback port of the embedded server; a free one
+is chosen otherwise), ``OBDB_DATABASE`` (database name), ``OBDB_USER`` (name written into decisions), ``CVAT_URL``,
+``CVAT_USERNAME``, ``CVAT_PASSWORD``, ``CVAT_TOKEN``, ``CVAT_ORG``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from obdb_lib.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_DATABASE = "annotations"
+
+
+def data_cache() -> Path:
+    """Folder for all that can be made again, made on first use (default ``data_cache/`` in the project)."""
+    path = Path(os.environ.get("OBDB_DATA_CACHE") or PROJECT_ROOT / "data_cache").resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def locate(path: Path | str) -> Path:
+    """A path of the settings as an absolute one.
+
+    ``data_cache/...`` means this lab's data_cache, wherever it lies; other relative paths start at the project.
+    """
+    given = Path(path).expanduser()
+    if not given.is_absolute() and given.parts[:1] == ("data_cache",):
+        return data_cache().joinpath(*given.parts[1:])
+    return (PROJECT_ROOT / given).resolve()
+
+
+def mongodb_uri() -> str | None:
+    """Address of the user's own MongoDB, or None for the embedded server."""
+    return os.environ.get("MONGODB_URI") or None
+
+
+def mongod_port() -> int | None:
+    """Loopback port asked for the embedded MongoDB, or None for any free one."""
+    value = os.environ.get("OBDB_MONGOD_PORT")
+    if not value:
+        return None
+    if not value.isdigit() or not 1024 <= int(value) <= 65535:
+        raise SettingsError(f"OBDB_MONGOD_PORT must be a port number from 1024 to 65535; got {value!r}")
+    return int(value)
+
+
+def database_name() -> str:
+    """Name of the MongoDB database (default ``annotations``, as upstream)."""
+    return os.environ.get("OBDB_DATABASE") or DEFAULT_DATABASE
+
+
+def user_name() -> str:
+    """Name written as ``who`` into decisions."""
+    return os.environ.get("OBDB_USER") or os.environ.get("USER") or "unknown"
+
+
+def environment() -> dict[str, str]:
+    """A copy of the environment, for child processes."""
+    return dict(os.environ)
+
+
+@dataclass(frozen=True)
+class CvatAccess:
+    """How to reach a CVAT server; secrets do not show in ``repr``."""
+
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    organization: str | None = None
+
+
+def cvat_access() -> CvatAccess | None:
+    """CVAT address and credentials from the environment, or None when ``CVAT_URL`` is not set."""
+    url = os.environ.get("CVAT_URL")
+    if not url:
+        return None
+    return CvatAccess(
+        url=url,
+        username=os.environ.get("CVAT_USERNAME") or None,
+        password=os.environ.get("CVAT_PASSWORD") or None,
+        token=os.environ.get("CVAT_TOKEN") or None,
+        organization=os.environ.get("CVAT_ORG") or None,
+    )

@@ -1,0 +1,322 @@
+"""MongoDB: collections in and out. The only module that talks to pymongo.
+
+The three upstream collections (``tasks``, ``meta``, ``annotation_data``) keep their documents as they are. Human
+decisions and the push journal are append-only and acknowledged only once they are on disk (``j=True``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bson import ObjectId
+from pymongo import ASCENDING, DeleteMany, MongoClient, ReplaceOne
+from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from obdb_lib import mongod, paths
+from obdb_lib.errors import StoreError
+from obdb_lib.progress import Progress, tracked
+from obdb_lib.records import Document, Problem, TaskRecord
+from obdb_lib.snapshots import Snapshot, build_snapshot
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_MS = 5000
+BULK = 5000
+"""Documents per request: large enough for speed, small enough to stay far below MongoDB's 48 MB message limit."""
+
+INDEXES: dict[str, list[list[str]]] = {
+    "tasks": [["name"]],
+    "meta": [["task_name"]],
+    "annotation_data": [["task_name", "frame"], ["img_path"], ["object_class"]],
+    "snapshots": [["created"]],
+    "splits": [["snapshot_id"], ["created"]],
+    "split_frames": [["split_id", "part"], ["img_path"]],
+    "runs": [["snapshot_id"], ["created"]],
+    "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
+    "decisions": [["suggestion_id", "when"], ["snapshot_id"]],
+    "pushes": [["push_id", "when"]],
+    "image_roots": [],
+}
+
+
+class Store:
+    """The lab's collections in one database."""
+
+    def __init__(self, uri: str | None = None, database: str | None = None) -> None:
+        """Connect to ``uri``, else ``MONGODB_URI``, else the embedded server (started when needed).
+
+        Raises:
+            StoreError: the server cannot be reached or refuses; the address is named without its password.
+        """
+        address = uri or paths.mongodb_uri() or mongod.ensure_running()
+        try:
+            self._client: MongoClient[Document] = MongoClient(
+                address, serverSelectionTimeoutMS=CONNECT_TIMEOUT_MS, tz_aware=True, appname="obdb-lab"
+            )
+            self._client.admin.command("ping")
+            self._db = self._client[database or paths.database_name()]
+            self._ensure_indexes()
+        except (PyMongoError, ConfigurationError) as error:
+            raise StoreError(
+                f"MongoDB at {_without_password(address)} cannot be used: {str(error)[:200]}. Check MONGODB_URI and "
+                "that the server runs, or unset it to use the embedded server."
+            ) from error
+        # Acknowledged only when it is in the journal on disk: a decision must survive kill -9 of anything.
+        self._durable = WriteConcern(w=1, j=True)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _ensure_indexes(self) -> None:
+        for collection, indexes in INDEXES.items():
+            for keys in indexes:
+                self._db[collection].create_index([(key, ASCENDING) for key in keys])
+
+    # -- tasks, frames, annotations ------------------------------------------------------------------------------
+
+    def import_tasks(self, records: Sequence[TaskRecord], *, progress: Progress | None = None) -> dict[str, int]:
+        """Put whole tasks in place; a task of the same name is replaced.
+
+        New documents are written before the old ones go, and a task is marked ``importing`` meanwhile, so a crash
+        leaves old and new side by side rather than neither; importing again heals it. Repeating an import changes
+        nothing.
+
+        Returns:
+            Numbers of ``tasks``, ``frames``, ``annotations`` now in place for these tasks.
+        """
+        counts = {"tasks": 0, "frames": 0, "annotations": 0}
+        for record in tracked(records, progress, "store tasks"):
+            self._import_task(record)
+            counts["tasks"] += 1
+            counts["frames"] += len(record.meta["frames"])
+            counts["annotations"] += len(record.annotations)
+        return counts
+
+    def _import_task(self, record: TaskRecord) -> None:
+        name = record.name
+        durable = self._db.get_collection("annotation_data", write_concern=self._durable)
+        tasks = self._db.get_collection("tasks", write_concern=self._durable)
+        tasks.update_one({"name": name}, {"$set": {"importing": True}}, upsert=True)
+        documents = with_ids(record.annotations)
+        for start in range(0, len(documents), BULK):
+            part = documents[start : start + BULK]
+            durable.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
+        self._db.meta.replace_one({"task_name": name}, _without_id(record.meta), upsert=True)
+        kept = [document["_id"] for document in documents]
+        durable.bulk_write([DeleteMany({"task_name": name, "_id": {"$nin": kept}})])
+        tasks.replace_one({"name": name}, _without_id(record.task), upsert=True)
+
+    def task_names(self) -> list[str]:
+        """Sorted names of all tasks."""
+        return sorted(self._db.tasks.distinct("name"))
+
+    def tasks(self, names: Sequence[str] | None = None) -> list[Document]:
+        """Documents of ``tasks``; all, or those of the given names."""
+        return list(self._db.tasks.find(_named("name", names)).sort("name"))
+
+    def record(self, task_name: str) -> TaskRecord:
+        """One task with its frames and annotations.
+
+        Raises:
+            StoreError: there is no such task.
+        """
+        task, meta = self._db.tasks.find_one({"name": task_name}), self._db.meta.find_one({"task_name": task_name})
+        if task is None or meta is None:
+            raise StoreError(f"there is no task {task_name!r}; tasks in the store: {_some(self.task_names())}")
+        found = self._db.annotation_data.find({"task_name": task_name}).sort([("frame", 1), ("_id", 1)])
+        return TaskRecord(task, meta, list(found))
+
+    def snapshot(self, tasks: Sequence[str] | None = None, *, naming_pattern: str | None = None) -> str:
+        """Record the annotations now in use and return their content hash.
+
+        Args:
+            tasks: task names; all tasks of the store when None.
+            naming_pattern: see naming.parse_recording.
+
+        Raises:
+            StoreError: a task is unknown or its import was interrupted, or nothing was imported yet.
+        """
+        snapshot = self._tables(tasks, naming_pattern)
+        document = {
+            "_id": snapshot.id,
+            "tasks": list(snapshot.task_names),
+            "naming_pattern": naming_pattern,
+            "classes": list(snapshot.classes),
+            "frames": len(snapshot.frames),
+            "annotations": len(snapshot.annotations),
+            "created": datetime.now(UTC),
+        }
+        self._db.snapshots.update_one({"_id": snapshot.id}, {"$setOnInsert": document}, upsert=True)
+        return snapshot.id
+
+    def load(self, snapshot_id: str) -> Snapshot:
+        """Tables of a recorded snapshot.
+
+        Raises:
+            StoreError: it is unknown, or the annotations were changed since (the new data needs a new snapshot).
+        """
+        document = self._db.snapshots.find_one({"_id": snapshot_id})
+        if document is None:
+            raise StoreError(f"there is no snapshot {snapshot_id!r}; run notebook 01 to take one")
+        snapshot = self._tables(document["tasks"], document.get("naming_pattern"))
+        if snapshot.id != snapshot_id:
+            raise StoreError(
+                f"the annotations changed since snapshot {snapshot_id} was taken ({document['annotations']} then, "
+                f"{len(snapshot.annotations)} now): run notebook 01 again and go on with the new snapshot {snapshot.id}"
+            )
+        return snapshot
+
+    def _tables(self, tasks: Sequence[str] | None, naming_pattern: str | None) -> Snapshot:
+        known = {document["name"]: document for document in self.tasks(tasks)}
+        if not known and not tasks:
+            raise StoreError("the store holds no tasks yet; run notebook 01 to import annotations")
+        unknown = sorted(set(tasks or []) - set(known))
+        if unknown:
+            raise StoreError(f"unknown tasks {_some(unknown)}; in the store: {_some(self.task_names())}")
+        half = [name for name, document in known.items() if document.get("importing")]
+        if half:
+            raise StoreError(f"the import of {_some(half)} was interrupted; import these tasks again, nothing is lost")
+        names = sorted(known)
+        metas = self._db.meta.find({"task_name": {"$in": names}})
+        annotations = self._db.annotation_data.find({"task_name": {"$in": names}})
+        return build_snapshot(metas, annotations, naming_pattern=naming_pattern)
+
+    def add_image_roots(self, roots: Iterable[Path | str]) -> None:
+        """Remember folders that hold images, for later notebooks."""
+        for root in roots:
+            path = str(Path(root).expanduser().resolve())
+            self._db.image_roots.update_one({"_id": path}, {"$set": {"added": datetime.now(UTC)}}, upsert=True)
+
+    def image_roots(self) -> list[Path]:
+        """Remembered folders, newest first."""
+        return [Path(document["_id"]) for document in self._db.image_roots.find().sort("added", -1)]
+
+    # -- splits, runs ---------------------------------------------------------------------------------------------
+
+    def save_split(self, document: Document, frames: Sequence[Document]) -> None:
+        """Store a split and its frames; frames first, so that a split that can be found is whole."""
+        split_id = document["_id"]
+        stored = [{**frame, "_id": f"{split_id}:{frame['img_path']}", "split_id": split_id} for frame in frames]
+        for start in range(0, len(stored), BULK):
+            part = stored[start : start + BULK]
+            self._db.split_frames.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part])
+        self._db.splits.replace_one({"_id": split_id}, document, upsert=True)
+
+    def split(self, split_id: str) -> tuple[Document, list[Document]]:
+        """A split and its frames.
+
+        Raises:
+            StoreError: there is no such split.
+        """
+        document = self._db.splits.find_one({"_id": split_id})
+        if document is None:
+            raise StoreError(f"there is no split {split_id!r}; run notebook 02 to make one")
+        return document, list(self._db.split_frames.find({"split_id": split_id}).sort("img_path"))
+
+    def save_run(self, document: Document) -> None:
+        """Store a training run (``_id`` is the run id); a run of the same id is replaced."""
+        self._db.runs.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    def runs(self, snapshot_id: str | None = None) -> list[Document]:
+        """Training runs, newest first."""
+        query = {"snapshot_id": snapshot_id} if snapshot_id else {}
+        return list(self._db.runs.find(query).sort("created", -1))
+
+    # -- suggestions, decisions, pushes ------------------------------------------------------------------------------
+
+    def save_suggestions(self, documents: Sequence[Document]) -> None:
+        """Store suggestions; one of the same ``_id`` is replaced."""
+        for start in range(0, len(documents), BULK):
+            part = documents[start : start + BULK]
+            self._db.suggestions.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part])
+
+    def suggestions(self, snapshot_id: str, run_id: str | None = None) -> list[Document]:
+        """Suggestions of a snapshot (of one run, when given), the most certain first."""
+        query = {"snapshot_id": snapshot_id} | ({"run_id": run_id} if run_id else {})
+        return list(self._db.suggestions.find(query).sort([("score", -1), ("_id", 1)]))
+
+    def append_decision(self, document: Document) -> Document:
+        """Add one decision to the journal; returns it with its ``_id`` once it is safe on disk."""
+        return self._append("decisions", document)
+
+    def decisions(self, suggestion_ids: Sequence[str] | None = None) -> list[Document]:
+        """The journal in the order it was written; of some suggestions, or whole."""
+        query = _named("suggestion_id", suggestion_ids)
+        return list(self._db.decisions.find(query).sort([("when", 1), ("_id", 1)]))
+
+    def append_push(self, document: Document) -> Document:
+        """Add one entry to the push journal."""
+        return self._append("pushes", document)
+
+    def pushes(self, push_id: str) -> list[Document]:
+        """Entries of one push in the order they were written."""
+        return list(self._db.pushes.find({"push_id": push_id}).sort([("when", 1), ("_id", 1)]))
+
+    def _append(self, collection: str, document: Document) -> Document:
+        entry: dict[str, Any] = {"_id": ObjectId(), "when": datetime.now(UTC), **document}
+        try:
+            self._db.get_collection(collection, write_concern=self._durable).insert_one(entry)
+        except PyMongoError as error:
+            raise StoreError(f"the entry was NOT saved to {collection}: {str(error)[:200]}; try again") from error
+        return entry
+
+
+def open_store() -> Store:
+    """The store of this lab: ``MONGODB_URI`` or the embedded server."""
+    return Store()
+
+
+def with_ids(annotations: Sequence[Document]) -> list[Document]:
+    """Annotations with an ``_id`` each: their own, else one made from their content, so that importing twice is the
+    same as once. Exact copies within a task are told apart by a running number."""
+    seen: dict[str, int] = {}
+    documents = []
+    for annotation in annotations:
+        if "_id" in annotation:
+            documents.append(annotation)
+            continue
+        fields = ("task_name", "frame", "img_path", "shape_types", "object_class", "points")
+        content = json.dumps([annotation.get(name) for name in fields])
+        seen[content] = seen.get(content, 0) + 1
+        digest = hashlib.sha256(f"{content}#{seen[content]}".encode()).hexdigest()
+        documents.append({"_id": ObjectId(digest[:24]), **annotation})
+    return documents
+
+
+def import_report(problems: Sequence[Problem], limit: int = 20) -> str:
+    """Problems as text, one a line, the first ``limit`` of them."""
+    lines = [str(problem) for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"... and {len(problems) - limit} more")
+    return "\n".join(lines)
+
+
+def _named(key: str, names: Sequence[str] | None) -> Document:
+    return {} if names is None else {key: {"$in": list(names)}}
+
+
+def _without_id(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key != "_id"}
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "") if names else "none"
+
+
+def _without_password(uri: str) -> str:
+    head, at, tail = uri.rpartition("@")
+    return f"{head.split('://')[0]}://...@{tail}" if at else uri

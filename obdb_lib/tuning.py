@@ -1,0 +1,178 @@
+"""From settings and a split to a trained detector: data, search and training of one variant."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from obdb_lib import paths
+from obdb_lib.checkpoints import start_from
+from obdb_lib.dataset import DetectionDataset
+from obdb_lib.duplicates import DuplicateGroups
+from obdb_lib.errors import DatasetError, SettingsError
+from obdb_lib.frames import FrameStore
+from obdb_lib.hpo import SearchResult, search, training_objective
+from obdb_lib.models import Detector, build_detector
+from obdb_lib.progress import Progress
+from obdb_lib.settings import Hyperparameters, Settings
+from obdb_lib.snapshots import Snapshot
+from obdb_lib.splits import Split, by_groups
+from obdb_lib.training import FitResult, TrainingOptions, fit
+
+JUDGE_SHARE = 0.25
+"""Share of the train frames on which a search judges its trials; the val frames stay unseen until the end."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """All that training a variant needs, made once for all variants.
+
+    Attributes:
+        snapshot, split: the data, and which of it trains and judges.
+        frames: where images come from.
+        settings: checked settings.
+        save_dir, writer_dir: where models and TensorBoard's files go.
+        duplicates: near twins, so that the search's own parts do not leak either.
+    """
+
+    snapshot: Snapshot
+    split: Split
+    frames: FrameStore
+    settings: Settings
+    save_dir: Path
+    writer_dir: Path
+    duplicates: DuplicateGroups | None = None
+    progress: Progress | None = None
+
+    def dataset(self, img_paths: list[str], *, augment: bool) -> DetectionDataset:
+        """Frames and boxes at training size."""
+        return DetectionDataset(
+            self.frames,
+            img_paths,
+            self.snapshot.annotations,
+            self.snapshot.classes,
+            image_size=self.settings.image_size,
+            augment=augment,
+            vertical_flip=self.settings.vertical_flip,
+            seed=self.settings.seed,
+            progress=self.progress,
+        )
+
+    def detector(self, variant: str) -> Detector:
+        """The network of a variant as training begins: ImageNet features, or the weights of an earlier model."""
+        start = self.settings.variant(variant).pretrained_model_path
+        detector = build_detector(
+            variant,
+            self.snapshot.classes,
+            image_size=self.settings.image_size,
+            pretrained=False if start else "auto",
+            seed=self.settings.seed,
+        )
+        if start:
+            detector.spec = replace(detector.spec, weights=start_from(detector, paths.locate(start)))
+        return detector
+
+    def part(self, name: str) -> list[str]:
+        """Frames of a part of the split; only those of ``annotations_list``'s tasks, when the settings have one.
+
+        Raises:
+            SettingsError: a task of ``annotations_list`` is not in the snapshot.
+            DatasetError: the part has no frames.
+        """
+        wanted = self.settings.annotations_list
+        unknown = sorted(set(wanted) - set(self.snapshot.task_names))
+        if unknown:
+            raise SettingsError(
+                f"annotations_list names tasks that are not in the snapshot: {', '.join(unknown)}. There are: "
+                f"{', '.join(self.snapshot.task_names)}; an empty list takes them all"
+            )
+        chosen = self.split.part(name)
+        if wanted:
+            tasks = dict(zip(self.snapshot.frames["img_path"], self.snapshot.frames["task_name"], strict=True))
+            chosen = [img_path for img_path in chosen if tasks[img_path] in wanted]
+        if not chosen:
+            among = " among the tasks of annotations_list" if wanted else ""
+            raise DatasetError(f"split {self.split.id} has no {name} frames{among}; make another one in notebook 02")
+        return chosen
+
+    def search_parts(self) -> tuple[list[str], list[str]]:
+        """Frames that trials train on and are judged on: group-disjoint parts of train, cut to ``fake_dataset_len``."""
+        group_by = self.split.parameters.get("group_by") or ["video"]
+        inner = by_groups(
+            self.snapshot,
+            group_by=[str(name) for name in group_by],  # type: ignore[attr-defined]  # a list in every split by groups
+            shares={"train": 1 - JUDGE_SHARE, "val": JUDGE_SHARE},
+            duplicates=self.duplicates,
+            frames=self.part("train"),
+            seed=self.settings.seed,
+        )
+        rng = np.random.default_rng(self.settings.seed)
+        most = self.settings.fake_dataset_len
+        return _some(inner.part("train"), most, rng), _some(inner.part("val"), max(most // 2, 1), rng)
+
+    def search(self, variant: str) -> SearchResult:
+        """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``."""
+        train, judge = self.search_parts()
+        options = TrainingOptions.from_settings(self.settings, variant, epochs=self.settings.search_epochs)
+        objective = training_objective(
+            lambda: self.detector(variant),
+            self.dataset(train, augment=True),
+            self.dataset(judge, augment=False),
+            options,
+            work_dir=self.save_dir / "search" / variant,
+        )
+        return search(
+            objective,
+            self.settings.sherpa_parameters,
+            max_num_trials=self.settings.max_num_trials,
+            num_initial_data_points=self.settings.num_initial_data_points,
+            seed=self.settings.seed,
+            first=self.settings.hyperparameters(variant),
+            settings_path=self.save_dir / f"{variant}_settings.json",
+            record=self.save_dir / "search" / f"{variant}_trials.json",
+            data_key=[self.snapshot.id, self.split.id, train, judge, asdict(options), self.settings.image_size],
+            timeout=self.settings.hpo_timeout,
+            progress=self.progress,
+        )
+
+    def train(self, variant: str, hyperparameters: Hyperparameters | None = None, **changes: Any) -> FitResult:
+        """Train a variant on train and judge it on val; goes on with a run that was cut off."""
+        options = TrainingOptions.from_settings(self.settings, variant, hyperparameters)
+        return fit(
+            self.detector(variant),
+            self.dataset(self.part("train"), augment=True),
+            self.dataset(self.part("val"), augment=False),
+            replace(options, **changes),
+            save_dir=self.save_dir,
+            writer_dir=self.writer_dir,
+            snapshot_id=self.snapshot.id,
+            split_id=self.split.id,
+            resume="auto",
+            progress=self.progress,
+        )
+
+
+def run_document(result: FitResult, workbench: Workbench) -> dict[str, Any]:
+    """What the store keeps of a training (``Store.save_run``)."""
+    return {
+        "_id": result.run_id,
+        "variant": result.variant,
+        "classes": list(result.classes),
+        "snapshot_id": workbench.snapshot.id,
+        "split_id": workbench.split.id,
+        "checkpoint": str(result.checkpoint),
+        "best_map50": result.best_map50,
+        "best_map": result.best_map,
+        "seconds": result.seconds,
+        "partial": result.partial,
+        "weights": result.weights,
+    }
+
+
+def _some(img_paths: list[str], most: int, rng: np.random.Generator) -> list[str]:
+    if len(img_paths) <= most:
+        return img_paths
+    return [img_paths[i] for i in sorted(rng.permutation(len(img_paths))[:most])]

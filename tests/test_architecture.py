@@ -1,0 +1,115 @@
+"""The rooms of DESIGN.md: who may import whom, who may read the environment, and what stays out of the library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+ROWS: list[tuple[str, ...]] = [
+    ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages"),
+    ("mongod", "snapshots", "store", "formats", "sample"),
+    ("frames", "weights", "crops", "dataset", "collect"),
+    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks"),
+    (
+        *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
+        *("evaluation", "options", "detections", "tuning"),
+    ),
+    ("suggest", "review"),
+    ("cvat",),
+    ("batch", "cli"),
+]
+ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "splits"}
+FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
+ONLY_DOOR = {
+    "pymongo": {"store"},
+    "sherpa": {"sherpa_door"},
+    "cvat_sdk": {"cvat"},
+    "requests": set(),
+    "papermill": {"batch"},
+}
+
+LIBRARY = sorted((PROJECT / "obdb_lib").rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PROJECT / "obdb_lib").parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[tuple[str, int]]:
+    """Every imported module with its line; inside functions, too, but not what is for type checkers alone."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "obdb_lib" else [node.module]
+            )
+            found += [(name, node.lineno) for name in names]
+    return found
+
+
+def test_every_room_has_its_row() -> None:
+    rooms = {room_of(path) for path in LIBRARY} - {"__init__"}
+    assert rooms == set(ROOM_ROW), "a new module needs its row here and in the README"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_imports_go_upwards_only(path: Path) -> None:
+    own = ROOM_ROW.get(room_of(path), -1)
+    wrong = []
+    for name, line in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "obdb_lib" and len(parts) > 1 and ROOM_ROW.get(parts[1], -1) > own:
+            wrong.append(f"line {line} imports {name}")
+        if parts[0] in FRONT_END:
+            wrong.append(f"line {line} imports {name}: no front end in the library")
+        if parts[0] in ONLY_DOOR and room_of(path) not in ONLY_DOOR[parts[0]]:
+            wrong.append(f"line {line} imports {name}: only {ONLY_DOOR[parts[0]] or 'nobody'} may")
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "widgets").glob("*.py")), ids=lambda path: path.name)
+def test_widgets_import_little_of_the_library(path: Path) -> None:
+    rooms = {name.split(".")[1] for name, _ in imports_of(path) if name.startswith("obdb_lib.")}
+    assert rooms <= WIDGETS_MAY_IMPORT
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_only_paths_reads_the_environment(path: Path) -> None:
+    text = path.read_text()
+    if room_of(path) not in ("paths", "distributed"):  # torchrun talks to its processes through the environment
+        assert "os.environ" not in text
+        assert "getenv" not in text
+
+
+def test_importing_the_library_loads_neither_torch_nor_jupyter() -> None:
+    script = (
+        "import sys, obdb_lib, obdb_lib.store, obdb_lib.splits, obdb_lib.embeddings, obdb_lib.review; "
+        "print([m for m in ('torch', 'IPython', 'ipywidgets', 'umap', 'sherpa') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert found.stdout.strip() == "[]"
+
+
+def test_no_module_is_loaded_by_nobody() -> None:
+    """Dead rooms are taken down: each module is imported by another one, by a notebook, or is a command."""
+    used = {name for path in [*LIBRARY, *(PROJECT / "widgets").glob("*.py")] for name, _ in imports_of(path)}
+    notebooks = "".join(path.read_text() for path in (PROJECT / "notebooks").glob("*.ipynb"))
+    for path in LIBRARY:
+        if path.name == "__init__.py":
+            continue
+        module = ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        known = any(name == module or name.startswith(f"{module}.") for name in used)
+        assert known or module in notebooks or '__name__ == "__main__"' in path.read_text(), module

@@ -1,0 +1,178 @@
+"""Embeddings are kept by content, survive unreadable frames, and separate what looks different."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obdb_lib import embeddings as module
+from obdb_lib.clusters import OUTLIER, find_clusters
+from obdb_lib.crops import crop_box, cut, jpeg_crops
+from obdb_lib.embeddings import Embeddings, embed_crops, make_embedder
+from obdb_lib.errors import DatasetError, FrameError
+from obdb_lib.frames import FrameStore
+from obdb_lib.projection import METHODS, project
+from tests.helpers import random_boxes, snapshot_of, task, write_frames
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OBDB_DATA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def two_colours(count: int = 20) -> object:
+    rng = np.random.default_rng(3)
+    names = ("Fat hen", "Dandelion")
+    return task(frames=count, boxes={i: [(names[i % 2], box)] for i in range(count) for box in random_boxes(rng, 1)})
+
+
+def test_two_colours_form_two_clusters(tmp_path: Path, fresh_cache: Path) -> None:
+    records = [two_colours(40)]
+    snapshot = snapshot_of(records)
+    embeddings = embed_crops(snapshot, FrameStore([write_frames(tmp_path, records)]))
+    clusters = find_clusters(embeddings, min_cluster_size=8)
+    table = clusters.table(snapshot.annotations.set_index("annotation_id")["object_class"])
+    table = table.drop(index=OUTLIER, errors="ignore")
+    assert clusters.count >= 2
+    assert (table.max(axis=1) == table.sum(axis=1)).all(), "no cluster mixes the two classes"
+
+
+def test_only_a_moved_box_is_computed_again(tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [two_colours(6)]
+    frames = FrameStore([write_frames(tmp_path, records)])
+    first = embed_crops(snapshot_of(records), frames)
+    seen: list[int] = []
+    monkeypatch.setattr(module, "make_embedder", lambda name: _counting(make_embedder(name), seen))
+    again = embed_crops(snapshot_of(records), frames)
+    assert seen == []
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+    records[0].annotations[2]["points"][0] += 1
+    embed_crops(snapshot_of(records), frames)
+    assert seen == [1]
+
+
+def _counting(embedder: module.Embedder, seen: list[int]) -> module.Embedder:
+    def embed(images: module.Images) -> np.ndarray:
+        seen.append(len(images))
+        return embedder(images)
+
+    return embed
+
+
+def test_an_unreadable_frame_is_reported_and_the_rest_goes_on(tmp_path: Path, fresh_cache: Path) -> None:
+    records = [two_colours(5)]
+    frames = FrameStore([write_frames(tmp_path, records)])
+    broken = records[0].meta["frames"][1]["name"]
+    (tmp_path / broken).write_bytes(b"not an image")
+    (tmp_path / records[0].meta["frames"][3]["name"]).unlink()
+    snapshot = snapshot_of(records)
+    found = embed_crops(snapshot, frames)
+    assert len(found) == 3
+    assert any(broken in str(problem) for problem in found.problems)
+    assert any("IMAGE_ROOTS" in str(problem) for problem in found.problems)
+    thumbnails = jpeg_crops(snapshot, frames, snapshot.annotations["annotation_id"].tolist())
+    assert len(thumbnails) == 5  # a grey square for those without a picture
+    assert all(picture[:2] == b"\xff\xd8" for picture in thumbnails)
+
+
+def test_no_readable_picture_at_all_is_an_error(tmp_path: Path, fresh_cache: Path) -> None:
+    with pytest.raises(DatasetError, match="none of the 5 pictures"):
+        embed_crops(snapshot_of([two_colours(5)]), FrameStore([tmp_path]))
+
+
+def test_an_interrupt_keeps_what_was_computed(
+    tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [two_colours(9)]
+    frames = FrameStore([write_frames(tmp_path, records)])
+    monkeypatch.setattr(module, "BATCH", 3)
+    calls = 0
+
+    def stop_at_third(name: str) -> module.Embedder:
+        inner = make_embedder("colour_histogram")
+
+        def embed(images: module.Images) -> np.ndarray:
+            nonlocal calls
+            calls += 1
+            if calls == 3:
+                raise KeyboardInterrupt
+            return inner(images)
+
+        return embed
+
+    monkeypatch.setattr(module, "make_embedder", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        embed_crops(snapshot_of(records), frames, embedder="colour_histogram")
+    seen: list[int] = []
+    monkeypatch.setattr(module, "make_embedder", lambda name: _counting(make_embedder(name), seen))
+    embed_crops(snapshot_of(records), frames, embedder="colour_histogram")
+    assert sum(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "colour_histogram"])
+def test_vectors_have_length_one_and_ignore_neighbours_in_the_batch(name: str) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3)).astype(np.uint8)
+    embed = make_embedder(name)
+    together, alone = embed(pictures), embed(pictures[1:2])
+    np.testing.assert_allclose(together[1], alone[0], rtol=1e-3, atol=1e-4)
+
+
+def test_unknown_embedder_lists_the_known_ones() -> None:
+    with pytest.raises(DatasetError, match="mobilenet_v2 and colour_histogram"):
+        make_embedder("resnet9000")
+
+
+def test_crop_window_is_square_and_inside() -> None:
+    assert crop_box([10, 10, 30, 20], 100, 80, margin=0) == (10, 5, 30, 25)
+    assert crop_box([0, 0, 20, 10], 100, 80, margin=0.25) == (0, 0, 30, 30)  # moved, not cut
+    assert crop_box([0, 0, 100, 10], 100, 80, margin=0.5) == (0, 0, 100, 80)  # as much as there is
+    picture = cut(np.full((80, 100, 3), 7, np.uint8), [90, 70, 100, 80], 32)
+    assert picture.shape == (32, 32, 3)
+    assert (picture == 7).all()
+
+
+def test_frames_are_found_with_leading_folders_taken_off(tmp_path: Path) -> None:
+    record = task(frames=1)
+    write_frames(tmp_path, [record])
+    name = record.meta["frames"][0]["name"]
+    store = FrameStore([tmp_path / "nowhere", tmp_path])
+    assert store.load("/weed_data/" + name).shape == (64, 96, 3)
+    assert store.missing([name, "fielddata/other.png"]) == ["fielddata/other.png"]
+    with pytest.raises(FrameError, match="IMAGE_ROOTS"):
+        store.path("../../etc/nothing.png")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_keep_blobs_apart_and_repeat_by_seed(method: str, fresh_cache: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 16)) * 6
+    labels = np.repeat([0, 1, 2], 30)
+    vectors = (centres[labels] + rng.normal(size=(90, 16))).astype(np.float32)
+    result = project(vectors, method=method, seed=1)
+    assert result.xy.shape == (90, 2)
+    distance = np.linalg.norm(result.xy[:, None] - result.xy[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    assert (labels[distance.argmin(axis=1)] == labels).mean() > 0.95
+    assert project(vectors, method=method, seed=1).seconds == 0, "read back the second time"
+    for path in (fresh_cache / "projections").glob("*"):
+        path.unlink()
+    np.testing.assert_allclose(project(vectors, method=method, seed=1).xy, result.xy, rtol=1e-3, atol=1e-3)
+
+
+def test_tiny_and_wrong_input_of_maps() -> None:
+    for method in METHODS:
+        assert project(np.eye(4, dtype=np.float32), method=method).xy.shape == (4, 2)
+    with pytest.raises(DatasetError, match="at least 3"):
+        project(np.eye(2, dtype=np.float32))
+    with pytest.raises(DatasetError, match="tsne, umap, pca"):
+        project(np.eye(5, dtype=np.float32), method="tsnee")
+
+
+def test_too_few_crops_are_outliers_not_a_crash() -> None:
+    vectors = np.eye(5, 8, dtype=np.float32)
+    clusters = find_clusters(Embeddings(np.array(list("abcde"), dtype=object), vectors, "own"))
+    assert clusters.count == 0
+    assert (clusters.labels == OUTLIER).all()

@@ -1,0 +1,92 @@
+"""Notebooks are stored clean, have the shape of DESIGN.md, and run headless from the first to the last."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obdb_lib.batch import NOTEBOOKS, notebook_parameters, run_batch
+from obdb_lib.stages import STAGES
+from obdb_lib.store import Store
+from tests.worlds import tiny_parameters
+
+NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def cells(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((NOTEBOOKS / name).read_text())["cells"]
+    return found
+
+
+def source(cell: dict[str, Any]) -> str:
+    return "".join(cell["source"])
+
+
+def test_there_are_the_five_of_the_loop() -> None:
+    assert [name.removesuffix(".ipynb") for name in NAMES] == list(STAGES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_without_outputs(name: str) -> None:
+    for cell in cells(name):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+    assert not re.search(r"/(home|root|work)/", (NOTEBOOKS / name).read_text()), "a path of somebody's machine"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shape(name: str) -> None:
+    """Text first, then parameters as plain literals, then imports; the last cell asserts and writes."""
+    found = cells(name)
+    assert found[0]["cell_type"] == "markdown"
+    assert "parameters" in found[1]["metadata"]["tags"]
+    defaults = notebook_parameters(NOTEBOOKS / name)
+    assert defaults["INTERACTIVE"] is True
+    assert defaults["RUN_DIR"] == ""
+    assert source(found[2]).lstrip().startswith(("from", "import"))
+    assert "assert " in source(found[-1])
+    assert "write_result(" in source(found[-1])
+    for cell in found[3:]:
+        code = source(cell)
+        if cell["cell_type"] == "code":
+            assert len(code.splitlines()) <= 32, "steps of a few lines"
+            assert not re.search(r"^\s*(class |def |import )", code, re.M), "classes and functions live in the library"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_all_five_run_headless_on_a_tiny_sample(tmp_path: Path) -> None:
+    summary = run_batch(tiny_parameters(tmp_path) | {"ACCEPT_SCORE": 0.2}, folder=tmp_path / "run")
+    assert summary.ok, summary.text()
+    numbers = {stage.stage: stage.numbers for stage in summary.stages}
+    assert numbers["01_collect_annotations"]["frames"] == 48
+    assert numbers["02_explore_and_split"]["leak"] == 0
+    assert numbers["02_explore_and_split"]["leak every_nth"] > 0.5
+    assert numbers["03_tune_and_train"]["trials"] == 2
+    assert 0 <= numbers["04_evaluate"]["AP50"] <= 1
+    for stage in STAGES:
+        page = (tmp_path / "run" / f"{stage}.html").read_text()
+        assert "Traceback" not in page
+        assert not re.search(r'<(script|link)[^>]+(src|href)="https?://', page), "pages must open offline"
+    executed = json.loads((tmp_path / "run" / "02_explore_and_split.ipynb").read_text())
+    kinds = {
+        kind for cell in executed["cells"] for output in cell.get("outputs", []) for kind in output.get("data", {})
+    }
+    assert "image/png" in kinds, "headless, the map is a picture"
+    assert "application/vnd.jupyter.widget-view+json" not in kinds
+    written = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert [stage["state"] for stage in written["stages"]] == ["ok"] * 5
+    with Store() as store:
+        run_id = json.loads((tmp_path / "run" / "05_review_and_push.json").read_text())["run_id"]
+        snapshot_id = numbers["01_collect_annotations"]["snapshot"]
+        suggestions = store.suggestions(snapshot_id, run_id)
+        assert len(suggestions) == numbers["05_review_and_push"]["suggestions"]
+        decided = store.decisions([suggestion["_id"] for suggestion in suggestions])
+        assert len(decided) == len(suggestions)
+        assert all(decision["snapshot_id"] == snapshot_id and decision["rule"] for decision in decided)
+        assert any(run["_id"] == run_id for run in store.runs(snapshot_id))

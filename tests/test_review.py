@@ -1,0 +1,70 @@
+"""The journal: append-only, undo by folding, rules that leave a person's decisions alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from obdb_lib.errors import ReviewError
+from obdb_lib.review import Journal, decide_by_rule
+from obdb_lib.store import Store
+
+SUGGESTIONS = [
+    {"_id": f"s{i}", "run_id": "m", "snapshot_id": "n", "object_class": "a", "points": [0, 0, 9, 9], "score": i / 10}
+    for i in range(10)
+]
+
+
+def test_decisions_stand_until_undone(store: Store) -> None:
+    journal = Journal(store, who="ann")
+    journal.decide(SUGGESTIONS[0], "accept")
+    journal.decide(SUGGESTIONS[1], "reject")
+    journal.decide(SUGGESTIONS[0], "reject")  # a change of mind
+    assert {key: d["verdict"] for key, d in journal.standing().items()} == {"s0": "reject", "s1": "reject"}
+    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert journal.standing()["s0"]["verdict"] == "accept"
+    assert journal.undo()["suggestion_id"] == "s1"  # type: ignore[index]
+    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert journal.standing() == {}
+    assert journal.undo() is None
+    assert len(store.decisions()) == 6, "nothing is ever removed"
+
+
+def test_undo_takes_back_only_ones_own(store: Store) -> None:
+    ann, bob = Journal(store, who="ann"), Journal(store, who="bob")
+    ann.decide(SUGGESTIONS[0], "accept")
+    bob.decide(SUGGESTIONS[1], "accept")
+    assert ann.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert ann.undo() is None
+    assert list(ann.standing()) == ["s1"]
+
+
+def test_undo_stays_within_the_queue(store: Store) -> None:
+    journal = Journal(store, who="ann", queue=SUGGESTIONS[:2])
+    journal.decide(SUGGESTIONS[0], "accept")
+    Journal(store, who="ann").decide(SUGGESTIONS[5], "accept")
+    assert list(journal.standing()) == ["s0"]
+    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+
+
+def test_an_entry_says_who_when_model_and_snapshot(store: Store) -> None:
+    entry = Journal(store, who="ann").decide(SUGGESTIONS[3], "accept", object_class="b", points=[1, 1, 8, 8])
+    stored = store.decisions(["s3"])[0]
+    assert stored["_id"] == entry["_id"]
+    wanted = {"who": "ann", "model": "m", "snapshot_id": "n", "object_class": "b", "points": [1, 1, 8, 8], "rule": None}
+    assert {key: stored[key] for key in wanted} == wanted
+    assert stored["when"].tzinfo is not None
+
+
+def test_unknown_verdict_is_refused(store: Store) -> None:
+    with pytest.raises(ReviewError, match="accept, reject, skip"):
+        Journal(store).decide(SUGGESTIONS[0], "yes")
+    assert store.decisions() == []
+
+
+def test_rule_decides_the_rest_and_repeats_without_change(store: Store) -> None:
+    journal = Journal(store, who="batch")
+    Journal(store, who="ann").decide(SUGGESTIONS[9], "reject")
+    assert decide_by_rule(journal, SUGGESTIONS, accept_score=0.5) == {"accept": 4, "reject": 1, "skip": 5}
+    assert decide_by_rule(journal, SUGGESTIONS, accept_score=0.5) == {"accept": 4, "reject": 1, "skip": 5}
+    assert len(store.decisions()) == 10
+    assert store.decisions(["s5"])[0]["rule"] == "accept at score >= 0.5, else skip"

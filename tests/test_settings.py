@@ -1,0 +1,170 @@
+"""Settings: upstream's files load, every mistake is named, nothing unknown passes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from obdb_lib.errors import SettingsError
+from obdb_lib.paths import PROJECT_ROOT
+from obdb_lib.settings import Hyperparameters, Settings, architecture_of, load_hyperparameters, save_hyperparameters
+
+UPSTREAM = {
+    "full_hd": 1,
+    "variants": ["resnet18_weeds_pretrained"],
+    "retina_net": {
+        "run_hpo": 1,
+        "use_settings_file": 0,
+        "optimal_hpo_settings": {
+            "gamma": False,
+            "lr": False,
+            "momentum": False,
+            "step_size": False,
+            "weight_decay": False,
+        },
+    },
+    "resnet18_weeds_pretrained": {
+        "run_hpo": 0,
+        "pretrained_model_path": "/train/models/resnet18_weeds_pretrained_model.pth",
+        "use_settings_file": 1,
+        "optimal_hpo_settings": {"gamma": 0.9, "lr": 0.01, "momentum": 0.1, "step_size": 5, "weight_decay": 0.0007},
+    },
+    "resnet34": {"run_hpo": 1, "use_settings_file": 0},
+    "hpo_parameters": {"lr": [1e-7, 0.01], "weight_decay": [1e-05, 0.9], "step_size": [1, 5]},
+    "num_initial_data_points": "infer",
+    "max_num_trials": 32,
+    "hpo_timeout": 6000,
+    "metrics_confidence_range_small": [0.70],
+    "excluded_frames": [],
+}
+
+
+def test_upstream_file__loads_with_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(UPSTREAM), encoding="utf-8")
+    settings = Settings.load(path)
+    assert settings.full_hd is True
+    assert list(settings.blocks) == ["retina_net", "resnet18_weeds_pretrained", "resnet34"]
+    assert settings.variant("retina_net").optimal_hpo_settings == Hyperparameters()
+    assert settings.variant("resnet18_weeds_pretrained").optimal_hpo_settings.step_size == 5
+    assert settings.sherpa_parameters.given() == {"lr": [1e-7, 0.01], "weight_decay": [1e-05, 0.9], "step_size": [1, 5]}
+    assert settings.num_initial_data_points == "infer"
+
+
+def test_dump__reads_back_the_same_in_upstreams_form() -> None:
+    settings = Settings.parse(UPSTREAM)
+    plain = json.loads(json.dumps(settings.dump()))
+    assert plain["retina_net"]["optimal_hpo_settings"]["lr"] is False
+    assert Settings.parse(plain) == settings
+
+
+@pytest.mark.parametrize("name", ["settings.example.json", "settings.cpu.json"])
+def test_files_of_the_project__load(name: str) -> None:
+    settings = Settings.load(PROJECT_ROOT / name)
+    assert all(settings.variant(variant) for variant in settings.variants)
+
+
+def test_all_mistakes__come_in_one_error() -> None:
+    wrong = {
+        "varients": ["x"],
+        "variants": ["resnet81"],
+        "resnet18": {"run_hp": 1, "optimal_hpo_settings": {"lr": "fast", "gama": 1}},
+        "image_size": "3",
+        "num_initial_data_points": "guess",
+        "sherpa_parameters": {"lr": [1.0, 0.1], "momentum": [0.1, 2.0]},
+        "batch_size": 0,
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse(wrong, "my.json")
+    text = str(caught.value)
+    assert text.startswith("my.json: ")
+    for part in (
+        "varients: unknown key (did you mean 'variants'?)",
+        "'resnet81' is no known network (did you mean 'resnet18'?)",
+        "resnet18.run_hp: unknown key (did you mean 'run_hpo'?)",
+        "resnet18.optimal_hpo_settings.lr:",
+        "gama: unknown key (did you mean 'gamma'?)",
+        "image_size:",
+        "num_initial_data_points: input should be a whole number or 'infer'; got 'guess'",
+        "lr must be [low, high] with low < high; got [1.0, 0.1]",
+        "momentum must lie from 0 to 1; got [0.1, 2.0]",
+        "batch_size:",
+    ):
+        assert part in text, part
+
+
+def test_misspelt_block__is_not_taken_for_a_variant() -> None:
+    with pytest.raises(SettingsError, match=r"sherpa_paramters: unknown key \(did you mean 'sherpa_parameters'"):
+        Settings.parse({"sherpa_paramters": {"lr": [0.1, 0.2]}})
+
+
+def test_both_names_of_the_ranges__are_refused() -> None:
+    with pytest.raises(SettingsError, match="keep one"):
+        Settings.parse({"sherpa_parameters": {"lr": [0.1, 0.2]}, "hpo_parameters": {"lr": [0.1, 0.3]}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"seed": 1, "seed": 2}', "seed: stands twice"),
+        ('{"seed": true}', "seed"),
+        ('{"full_hd": 2}', "full_hd"),
+    ],
+)
+def test_malformed_files__are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SettingsError, match=message) as caught:
+        Settings.load(path)
+    assert "bad.json" in str(caught.value)
+
+
+def test_missing_file__says_what_to_copy(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"settings\.example\.json"):
+        Settings.load(tmp_path / "none.json")
+
+
+def test_variant__listed_or_with_a_block_else_refused() -> None:
+    settings = Settings.parse({"variants": ["resnet18"], "resnet34": {"run_hpo": 1}})
+    assert settings.variant("resnet18").run_hpo is False
+    assert settings.variant("resnet34").run_hpo is True
+    with pytest.raises(SettingsError, match="did you mean 'resnet34'"):
+        settings.variant("resnet35")
+
+
+def test_settings_file__is_used_when_the_block_says_so(tmp_path: Path) -> None:
+    block = {"use_settings_file": 1, "optimal_hpo_settings": {"lr": 0.5}}
+    settings = Settings.parse({"resnet18": block, "save_dir": str(tmp_path)})
+    assert settings.hyperparameters("resnet18").lr == 0.5
+    chosen = Hyperparameters(lr=0.002, momentum=0.8, best_value=0.6)
+    save_hyperparameters(tmp_path / "resnet18_settings.json", chosen)
+    assert settings.hyperparameters("resnet18") == chosen
+
+
+def test_hyperparameters_of_upstream__load_and_bad_ones_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "resnet18_settings.json"
+    path.write_text('{"best_value": 0.599, "gamma": 0.22, "lr": 0.0045, "step_size": 5}', encoding="utf-8")
+    assert load_hyperparameters(path).best_value == 0.599
+    path.write_text('{"lr": -1, "momentum": 1.5}', encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"(?s)lr: .*momentum: "):
+        load_hyperparameters(path)
+
+
+@pytest.mark.parametrize(
+    ("variant", "network"),
+    [
+        ("resnet18", "resnet18"),
+        ("resnet18_weeds_pretrained", "resnet18"),
+        ("resnet152", "resnet152"),
+        ("mobilenet_v2", "mobilenet_v2"),
+        ("retina_net", "retina_net"),
+        ("resnet181", None),
+        ("alexnet", None),
+    ],
+)
+def test_architecture_of(variant: str, network: str | None) -> None:
+    assert architecture_of(variant) == network

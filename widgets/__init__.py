@@ -1,0 +1,30 @@
+"""What a person sees and touches in a notebook: maps, reviews, charts and bars, still pictures for headless runs."""
+
+from widgets.bars import bars, progress_for
+from widgets.box_review import BoxReview
+from widgets.charts import balance_chart, bars_chart, cluster_table_chart, curves_chart, show, write_plotly_js
+from widgets.cluster_map import ClusterMap
+from widgets.cluster_sheet import cluster_sheet
+from widgets.contact_sheet import contact_sheet
+from widgets.frame_view import FrameBrowser, frame_sheet
+from widgets.map_picture import static_map
+from widgets.search_chart import trials_chart
+
+__all__ = [
+    "BoxReview",
+    "ClusterMap",
+    "FrameBrowser",
+    "balance_chart",
+    "bars",
+    "bars_chart",
+    "cluster_sheet",
+    "cluster_table_chart",
+    "contact_sheet",
+    "curves_chart",
+    "frame_sheet",
+    "progress_for",
+    "show",
+    "static_map",
+    "trials_chart",
+    "write_plotly_js",
+]

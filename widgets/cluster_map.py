@@ -1,0 +1,286 @@
+"""The map of annotation crops: points to lasso, a legend with counts, and a mosaic of what was selected.
+
+The points are drawn by jupyter-scatter (WebGL, quick at 100,000 points); the legend and the mosaic are our own views.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets
+import jscatter
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from traitlets import TraitError, Tuple, Unicode, validate
+
+from obdb_lib.errors import DatasetError
+from widgets._base import CallbackErrors, refuse_unknown
+from widgets.cluster_panels import CropMosaic, MapLegend
+from widgets.palette import CONTINUOUS_MAP, Colouring, colouring
+
+RowIndex = NDArray[np.int64]
+CropLoader = Callable[[Sequence[str]], list[bytes]]
+
+MAP_HEIGHT_PX = 480
+MOSAIC_LIMIT = 48
+"""Crops shown of a selection; a larger selection is sampled evenly, because every crop costs a decoded frame."""
+
+STRAY_CLICK_S = 0.4
+"""A single point that replaces a lasso selection within this time is the click that ends the drag, not a wish."""
+
+MAX_TEXT_VALUES = 1_000
+"""A text column with more distinct values than this (image paths) is not offered for colouring."""
+
+REQUIRED = ("annotation_id", "x", "y")
+CLASS_COLUMN = "object_class"
+HINT = "Drag around points to select them. Shift adds to the selection, Alt takes away. Scroll to zoom."
+
+
+class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
+    """A map of annotations to look at, colour and lasso.
+
+    Args:
+        points: one row an annotation: ``annotation_id`` (unique), ``x``, ``y`` (finite), and any of ``object_class``,
+            ``cluster``, ``task_name``, ``session``, ``camera``, ``video``, ``split``, ``size`` (px) ... to colour by.
+        crops: gives one encoded picture (JPEG or PNG bytes) per annotation id, in the order asked; None shows none.
+        colour_by: the column that colours the points at first.
+
+    Attributes:
+        selected: annotation ids of the selection, in the order of ``points``; observe it, or set it from Python.
+        colour_by: the column that colours the points; can be set from Python.
+
+    Raises:
+        DatasetError: a column is missing, ids repeat or coordinates are not finite.
+        TypeError: an unknown argument.
+    """
+
+    selected = Tuple()
+    colour_by = Unicode()
+
+    def __init__(
+        self,
+        points: pd.DataFrame,
+        *,
+        crops: CropLoader | None = None,
+        colour_by: str = CLASS_COLUMN,
+        **unknown: Any,
+    ) -> None:
+        refuse_unknown(type(self).__name__, unknown, ("points", "crops", "colour_by"))
+        self._points = _checked(points)
+        self._ids: NDArray[np.object_] = self._points["annotation_id"].to_numpy(dtype=object)
+        self._row_of = {str(name): row for row, name in enumerate(self._ids)}
+        self._load_crops = crops
+        self._rows: RowIndex = np.empty(0, dtype=np.int64)
+        self._settled_at = -np.inf
+        self._errors = CallbackErrors()
+        columns = colour_columns(self._points)
+        if colour_by not in columns:
+            colouring(self._points, colour_by)
+            columns.append(colour_by)
+        self._colourings = {column: colouring(self._points, column) for column in columns}
+        self._scatter = _scatter(self._points, self._colourings)
+        self._legend, self._mosaic = MapLegend(), CropMosaic()
+        super().__init__(children=self._build(columns, colour_by))
+        self.add_class("obdb-cluster-map")
+        self.layout.width = "100%"
+        self.colour_by = colour_by
+        self._recolour()
+        self._connect()
+
+    def data(self) -> pd.DataFrame:
+        """The rows of ``points`` that are selected, in their order."""
+        return self._points.iloc[self._rows].copy()
+
+    def clear(self) -> None:
+        """Select nothing."""
+        self.selected = ()
+
+    def _build(self, columns: list[str], colour_by: str) -> list[ipywidgets.Widget]:
+        fit = {"layout": ipywidgets.Layout(width="auto")}
+        self._colour_menu = ipywidgets.Dropdown(
+            options=[(column.replace("_", " "), column) for column in columns],
+            value=colour_by,
+            description="Colour by",
+            style={"description_width": "initial"},
+            layout=ipywidgets.Layout(width="220px"),
+        )
+        self._mode = ipywidgets.ToggleButtons(
+            options=[("Lasso", "lasso"), ("Move", "panZoom")],
+            value="lasso",
+            tooltips=["Drag around points to select them", "Drag to move the map"],
+            style={"button_width": "72px"},
+        )
+        self._mode.add_class("obdb-mode")
+        self._clear_button = ipywidgets.Button(description="Clear selection", disabled=True, **fit)
+        self._clear_button.add_class("obdb-clear")
+        hint = ipywidgets.HTML(f"<span class='obdb-hint'>{HINT}</span>")
+        bar = ipywidgets.HBox([self._colour_menu, self._mode, self._clear_button])
+        bar.add_class("obdb-map-bar")
+        canvas = ipywidgets.Box([self._scatter.widget], layout=ipywidgets.Layout(flex="1 1 320px", min_width="320px"))
+        canvas.add_class("obdb-map-canvas")
+        self._legend.layout = ipywidgets.Layout(flex="0 0 250px", height=f"{MAP_HEIGHT_PX}px")
+        row = ipywidgets.HBox([canvas, self._legend], layout=ipywidgets.Layout(width="100%"))
+        return [bar, hint, row, self._mosaic, self._errors.output]
+
+    def _connect(self) -> None:
+        guard, view = self._errors.guard, self._scatter.widget
+        view.observe(guard(lambda change: self._from_map(change["new"])), names="selection")
+        view.observe(guard(lambda change: self._show_hover(change["new"])), names="hovering")
+        view.observe(lambda change: setattr(self._mode, "value", change["new"]), names="mouse_mode")
+        self._mode.observe(guard(lambda change: self._set_mode(change["new"])), names="value")
+        self._colour_menu.observe(lambda change: setattr(self, "colour_by", change["new"]), names="value")
+        self._clear_button.on_click(guard(lambda _: self.clear()))
+        self.observe(guard(lambda _: self._recolour()), names="colour_by")
+        self.observe(guard(lambda _: self._show_selection()), names="selected")
+
+    @validate("colour_by")
+    def _known_column(self, proposal: dict[str, Any]) -> str:
+        column = str(proposal["value"])
+        if column not in self._colourings:
+            raise TraitError(f"cannot colour by {column!r}; the choices are: {', '.join(self._colourings)}")
+        return column
+
+    @validate("selected")
+    def _known_ids(self, proposal: dict[str, Any]) -> tuple[str, ...]:
+        unknown = [name for name in proposal["value"] if str(name) not in self._row_of]
+        if unknown:
+            raise TraitError(f"{len(unknown)} of the ids to select are not on this map, the first is {unknown[0]!r}")
+        rows = sorted({self._row_of[str(name)] for name in proposal["value"]})
+        return tuple(str(name) for name in self._ids[rows])
+
+    def _set_mode(self, mode: str) -> None:
+        if self._scatter.widget.mouse_mode != mode:
+            self._scatter.mouse(mode)
+
+    def _from_map(self, selection: NDArray[np.uint32] | None) -> None:
+        rows = np.sort(np.asarray([] if selection is None else selection, dtype=np.int64))
+        if np.array_equal(rows, self._rows):
+            return
+        # jupyter-scatter takes the mouse-up of a lasso that ends where it began for a click on the nearest point.
+        just_settled = time.monotonic() - self._settled_at < STRAY_CLICK_S
+        if just_settled and len(rows) == 1 and len(self._rows) > 1:
+            self._scatter.selection(self._rows)
+            return
+        self.selected = tuple(str(name) for name in self._ids[rows])
+        self._settled_at = time.monotonic()
+
+    def _show_selection(self) -> None:
+        self._rows = np.asarray([self._row_of[name] for name in self.selected], dtype=np.int64)
+        view = self._scatter.widget
+        shown = np.asarray([] if view.selection is None else view.selection, dtype=np.int64)
+        if not np.array_equal(np.sort(shown), self._rows):
+            self._scatter.selection(self._rows)
+        self._clear_button.disabled = len(self._rows) == 0
+        self._legend.count(self._colourings[self.colour_by], self._rows)
+        self._fill_mosaic()
+
+    def _fill_mosaic(self) -> None:
+        total = len(self._rows)
+        by = CLASS_COLUMN if CLASS_COLUMN in self._colourings else self.colour_by
+        self._mosaic.announce(total, len(self._points), self._colourings[by], self._rows)
+        if self._load_crops is None or not total:
+            return
+        places = np.unique(np.linspace(0, total - 1, min(total, MOSAIC_LIMIT)).astype(np.int64))
+        rows = self._rows[places]
+        self._mosaic.fill(
+            self._load([str(name) for name in self._ids[rows]]), [self._title(row) for row in rows], total
+        )
+
+    def _load(self, ids: list[str]) -> list[bytes]:
+        pictures = self._load_crops(ids) if self._load_crops else []
+        if len(pictures) != len(ids):
+            raise DatasetError(
+                f"crops() was asked for {len(ids)} pictures and gave {len(pictures)}; it must give one per id"
+            )
+        return pictures
+
+    def _title(self, row: int) -> str:
+        texts = [str(self._ids[row])]
+        for column in dict.fromkeys([CLASS_COLUMN, self.colour_by]):
+            if column in self._points.columns:
+                texts.append(f"{column.replace('_', ' ')}: {self._points[column].iloc[row]}")
+        return "\n".join(texts)
+
+    def _show_hover(self, row: int | None) -> None:
+        if row is None or not 0 <= row < len(self._ids):
+            return
+        picture = self._load([str(self._ids[row])])[0] if self._load_crops else b""
+        self._legend.hover(picture, self._title(row))
+
+    def _recolour(self) -> None:
+        colours = self._colourings[self.colour_by]
+        self._colour_menu.value = self.colour_by
+        names = list(self._colourings)
+        self._scatter.color(by=f"c{names.index(self.colour_by)}", **_colour_settings(colours))
+        self._legend.describe(colours)
+        self._legend.count(colours, self._rows)
+
+
+def colour_columns(points: pd.DataFrame) -> list[str]:
+    """Columns worth colouring by: all but ids, coordinates and texts that differ on nearly every row."""
+    columns = []
+    for column in points.columns:
+        if column in REQUIRED:
+            continue
+        numeric = pd.api.types.is_numeric_dtype(points[column])
+        if numeric or points[column].nunique() <= MAX_TEXT_VALUES:
+            columns.append(str(column))
+    return columns
+
+
+def _checked(points: pd.DataFrame) -> pd.DataFrame:
+    missing = [column for column in REQUIRED if column not in points.columns]
+    if missing:
+        raise DatasetError(f"the points of a map need the columns {', '.join(REQUIRED)}; missing: {', '.join(missing)}")
+    if not len(points):
+        raise DatasetError("a map needs at least one point; embed some annotations first")
+    if points["annotation_id"].duplicated().any():
+        twice = points["annotation_id"][points["annotation_id"].duplicated()].iloc[0]
+        raise DatasetError(f"annotation_id must be unique on a map; {twice!r} appears more than once")
+    finite = np.isfinite(points[["x", "y"]].to_numpy(dtype=np.float64)).all(axis=1)
+    if not finite.all():
+        raise DatasetError(f"x and y must be finite numbers; {int((~finite).sum())} of {len(points)} rows are not")
+    return points.reset_index(drop=True)
+
+
+def _colour_settings(colours: Colouring) -> dict[str, Any]:
+    if colours.continuous:
+        low, high = float(colours.values.min()), float(colours.values.max())
+        return {"map": CONTINUOUS_MAP, "norm": (low, high if high > low else low + 1.0)}
+    # jupyter-scatter falls back to its own colours when the palette is shorter than two.
+    return {"map": [*colours.colours, colours.colours[-1]]}
+
+
+def _scatter(points: pd.DataFrame, colourings: dict[str, Colouring]) -> jscatter.Scatter:
+    """The WebGL map; every column to colour by becomes a prepared column c0, c1, ... a switch is then one message."""
+    frame = pd.DataFrame({axis: points[axis].to_numpy(dtype=np.float32) for axis in ("x", "y")})
+    for number, colours in enumerate(colourings.values()):
+        codes = pd.Series(colours.codes)
+        frame[f"c{number}"] = (
+            colours.values
+            if colours.continuous
+            else codes.astype(pd.CategoricalDtype(list(range(len(colours.labels)))))
+        )
+    half = float(max(np.ptp(frame["x"]), np.ptp(frame["y"]))) * 0.53 or 1.0
+    middle = [(float(frame[axis].min()) + float(frame[axis].max())) / 2 for axis in ("x", "y")]
+    return jscatter.Scatter(
+        data=frame,
+        x="x",
+        y="y",
+        x_scale=(middle[0] - half, middle[0] + half),
+        y_scale=(middle[1] - half, middle[1] + half),
+        height=MAP_HEIGHT_PX,
+        size=float(np.clip(400 / np.sqrt(len(points)), 2, 7)),
+        opacity=0.8,
+        opacity_unselected=0.35,
+        color_selected="#111111",
+        background_color="#FFFFFF",
+        mouse_mode="lasso",
+        axes=False,
+        legend=False,
+        tooltip=False,
+        options={"actionKeyMap": {"merge": "shift", "remove": "alt"}},
+    )

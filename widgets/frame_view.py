@@ -1,0 +1,128 @@
+"""Frames with boxes drawn on them: a browser for the lab, a sheet of pictures for headless runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from obdb_lib.boxes import BoxSet
+from obdb_lib.errors import ObdbError
+from widgets._pictures import jpeg, shrink
+from widgets.palette import EXTENDED
+
+Pixels = NDArray[np.uint8]
+Layers = Mapping[str, Callable[[str], BoxSet]]
+
+BROWSER_PX = (1100, 640)
+TILE_PX = (460, 300)
+LINE_PX = 3
+LAYER_COLOURS = (EXTENDED[0], EXTENDED[1], EXTENDED[2], EXTENDED[3])
+_BAR_PX = 18
+
+
+def draw_frame(
+    img_path: str, load_frame: Callable[[str], Pixels], layers: Layers, size: tuple[int, int]
+) -> Image.Image:
+    """A frame shrunk to fit ``size`` with one colour for each layer of boxes; an unreadable one says so."""
+    try:
+        pixels = load_frame(img_path)
+    except ObdbError as error:
+        picture = Image.new("RGB", size, "white")
+        ImageDraw.Draw(picture).text((10, 10), str(error)[:300], "black")
+        return picture
+    full = Image.fromarray(pixels)
+    picture = shrink(full, *size).convert("RGB")
+    draw = ImageDraw.Draw(picture)
+    scale = picture.width / full.width
+    for number, boxes in enumerate(layers.values()):
+        colour = LAYER_COLOURS[number % len(LAYER_COLOURS)]
+        for box, name, score in zip(*_columns(boxes(img_path), scale), strict=True):
+            draw.rectangle(box, outline=colour, width=LINE_PX)
+            text = name if number == 0 else f"{name} {score:.2f}"
+            place = (box[0] + 2, box[1] - 13) if number == 0 else (box[0] + 2, box[3] + 1)
+            draw.text(place, text, fill="white", stroke_width=2, stroke_fill="black")
+    return picture
+
+
+def _columns(boxes: BoxSet, scale: float) -> tuple[Any, Any, Any]:
+    return (boxes.xyxy * scale).tolist(), boxes.classes.tolist(), boxes.scores.tolist()
+
+
+def frame_sheet(
+    img_paths: Sequence[str], *, load_frame: Callable[[str], Pixels], layers: Layers, columns: int = 3
+) -> Image.Image:
+    """Some frames with their boxes, side by side, each with its file name."""
+    tiles = [draw_frame(img_path, load_frame, layers, TILE_PX) for img_path in img_paths]
+    wide, high = TILE_PX[0] + 6, TILE_PX[1] + _BAR_PX + 6
+    rows = -(-max(len(tiles), 1) // columns)
+    sheet = Image.new("RGB", (wide * min(columns, max(len(tiles), 1)), high * rows), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (img_path, tile) in enumerate(zip(img_paths, tiles, strict=True)):
+        left, top = number % columns * wide, number // columns * high
+        draw.text((left + 2, top + 2), PurePosixPath(img_path).name, "black")
+        sheet.paste(tile, (left, top + _BAR_PX))
+    if not tiles:
+        draw.text((10, 10), "There are no frames to show.", "black")
+    return sheet
+
+
+class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
+    """Step through frames with their boxes.
+
+    Args:
+        img_paths: frames in the order they are shown.
+        load_frame: the frame as (H, W, 3) uint8 RGB, by img_path.
+        layers: name -> boxes of a frame; each layer has its colour and can be switched off. The first shows class
+            names, later ones scores, too.
+    """
+
+    def __init__(self, img_paths: Sequence[str], *, load_frame: Callable[[str], Pixels], layers: Layers) -> None:
+        self._paths, self._load, self._layers = list(img_paths), load_frame, layers
+        self._place = ipywidgets.IntSlider(
+            0, 0, max(len(self._paths) - 1, 0), description="frame", layout={"width": "420px"}
+        )
+        self._back = ipywidgets.Button(icon="arrow-left", tooltip="previous frame", layout={"width": "40px"})
+        self._next = ipywidgets.Button(icon="arrow-right", tooltip="next frame", layout={"width": "40px"})
+        self._shown = [
+            ipywidgets.Checkbox(True, description=name, indent=False, layout={"width": "auto"}) for name in layers
+        ]
+        keys = [
+            ipywidgets.HTML(f'<span style="color:{LAYER_COLOURS[i % 4]};font-size:18px">&#9632;</span>')
+            for i in range(len(self._shown))
+        ]
+        legend = [part for pair in zip(keys, self._shown, strict=True) for part in pair]
+        self._text = ipywidgets.HTML()
+        self._image = ipywidgets.Image(format="jpeg", layout={"max_width": "100%", "align_self": "flex-start"})
+        super().__init__([ipywidgets.HBox([self._back, self._next, self._place, *legend]), self._text, self._image])
+        self._place.observe(self._draw, names="value")
+        for box in self._shown:
+            box.observe(self._draw, names="value")
+        self._back.on_click(lambda _: self._step(-1))
+        self._next.on_click(lambda _: self._step(1))
+        self._draw()
+
+    def _step(self, by: int) -> None:
+        self._place.value = min(max(self._place.value + by, 0), self._place.max)
+
+    def _draw(self, *_: object) -> None:
+        if not self._paths:
+            self._text.value = "There are no frames to show."
+            return
+        img_path = self._paths[self._place.value]
+        layers = {
+            name: boxes if box.value else _nothing
+            for (name, boxes), box in zip(self._layers.items(), self._shown, strict=True)
+        }
+        counts = ", ".join(f"{len(boxes(img_path))} {name}s" for name, boxes in self._layers.items())
+        self._text.value = f"<b>{img_path}</b> &nbsp; {counts}"
+        self._image.value = jpeg(draw_frame(img_path, self._load, layers, BROWSER_PX))
+
+
+def _nothing(img_path: str) -> BoxSet:
+    return BoxSet(np.empty((0, 4), dtype=np.float32))
