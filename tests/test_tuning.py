@@ -1,0 +1,127 @@
+"""From a split to a trained variant: group-disjoint search parts, tasks by annotations_list, earlier models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from obdb_lib.collect import collect_files, collect_sample, frames_of, overview
+from obdb_lib.detections import boxes_by_frame, frame_errors, read_detections, write_detections
+from obdb_lib.errors import CacheError, DatasetError, SettingsError
+from obdb_lib.evaluation import detect
+from obdb_lib.formats import coco
+from obdb_lib.frames import FrameStore
+from obdb_lib.settings import Settings
+from obdb_lib.splits import by_groups
+from obdb_lib.store import Store
+from obdb_lib.tuning import Workbench, run_document
+from tests.helpers import random_boxes, snapshot_of, task, write_frames
+
+NAMES = [f"FieldData 2020052{day}145736 {camera} GH0{day}0068" for day in range(3) for camera in ("1L", "2R")]
+
+
+@pytest.fixture
+def workbench(tmp_path: Path) -> Workbench:
+    rng = np.random.default_rng(1)
+    records = [
+        task(name, 4, {frame: [("Fat hen", box) for box in random_boxes(rng, 2)] for frame in range(4)})
+        for name in NAMES
+    ]
+    snapshot = snapshot_of(records)
+    split = by_groups(snapshot, group_by=["video"], shares={"train": 0.67, "val": 0.33})
+    settings = Settings.parse(
+        {
+            "variants": ["mobilenet_v2"],
+            "image_size": 96,
+            "max_train_epochs": 1,
+            "fake_dataset_len": 6,
+            "search_epochs": 1,
+            "max_num_trials": 2,
+            "sherpa_parameters": {"lr": [0.001, 0.02]},
+        }
+    )
+    frames = FrameStore([write_frames(tmp_path, records)])
+    return Workbench(snapshot, split, frames, settings, tmp_path / "models", tmp_path / "logs")
+
+
+def changed(workbench: Workbench, **settings: object) -> Workbench:
+    return Workbench(**{**workbench.__dict__, "settings": workbench.settings.model_copy(update=settings)})
+
+
+def test_search_parts_share_no_video_and_never_touch_val(workbench: Workbench) -> None:
+    train, judge = workbench.search_parts()
+    video = workbench.snapshot.frames.set_index("img_path")["video"]
+    assert len(train) == 6
+    assert judge
+    assert not set(video[train]) & set(video[judge])
+    assert not set(train + judge) & set(workbench.split.part("val"))
+
+
+def test_annotations_list_chooses_tasks_and_unknown_ones_are_named(workbench: Workbench) -> None:
+    task_of = workbench.snapshot.frames.set_index("img_path")["task_name"]
+    wanted = task_of[workbench.split.part("train")].unique()[0]
+    assert set(task_of[changed(workbench, annotations_list=[wanted]).part("train")]) == {wanted}
+    with pytest.raises(DatasetError, match="no val frames among the tasks of annotations_list"):
+        changed(workbench, annotations_list=[wanted]).part("val")
+    with pytest.raises(SettingsError, match="not in the snapshot: FieldData X"):
+        changed(workbench, annotations_list=["FieldData X"]).part("train")
+
+
+@pytest.mark.slow
+def test_search_then_train_then_start_from_the_model(workbench: Workbench, store: Store) -> None:
+    found = workbench.search("mobilenet_v2")
+    assert len(found.trials) == 2
+    again = workbench.search("mobilenet_v2")
+    assert again.trials["seconds"].tolist() == found.trials["seconds"].tolist(), "recorded trials are not run again"
+    result = workbench.train("mobilenet_v2", found.best)
+    store.save_run(run_document(result, workbench))
+    (run,) = store.runs(workbench.snapshot.id)
+    assert (run["split_id"], run["checkpoint"]) == (workbench.split.id, str(result.checkpoint))
+    blocks = Settings.parse(
+        {"variants": ["mobilenet_v2"], "mobilenet_v2": {"pretrained_model_path": str(result.checkpoint)}}
+    ).blocks
+    later = changed(workbench, blocks=blocks).detector("mobilenet_v2")
+    assert str(result.checkpoint) in later.spec.weights
+    frames = workbench.split.part("val")
+    both = [detect(model, workbench.frames, frames, score_threshold=0.01) for model in (later, result.checkpoint)]
+    np.testing.assert_allclose(both[0]["score"], both[1]["score"], atol=1e-5)
+
+
+def test_detections_survive_their_file_and_errors_are_counted(workbench: Workbench, tmp_path: Path) -> None:
+    snapshot, frames = workbench.snapshot, workbench.split.part("val")
+    table = snapshot.annotations[snapshot.annotations["img_path"].isin(frames)].assign(score=0.9)
+    path = tmp_path / "detections.csv.gz"
+    write_detections(path, table.iloc[1:])
+    back = read_detections(path)
+    assert len(back) == len(table) - 1
+    errors = frame_errors(boxes_by_frame(back, min_score=0.5), snapshot, frames)
+    assert errors["missed"].sum() == 1
+    assert errors["extra"].sum() == 0
+    assert errors.index[0] == table["img_path"].iloc[0]
+    assert frame_errors(boxes_by_frame(back, min_score=0.95), snapshot, frames)["missed"].sum() == len(table)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(CacheError, match="damaged"):
+        read_detections(path)
+    with pytest.raises(CacheError, match="run notebook 04"):
+        read_detections(tmp_path / "nothing.csv.gz")
+
+
+def test_collecting_a_folder_reports_missing_images(store: Store, tmp_path: Path) -> None:
+    record = task(frames=3, boxes={0: [("Fat hen", [10, 10, 30, 30])]})
+    write_frames(tmp_path, [record])
+    lost = record.meta["frames"][2]["name"]
+    (tmp_path / lost).unlink()
+    coco.write([record], tmp_path / "annotations.json")
+    collected = collect_files(store, tmp_path)
+    assert collected.counts == {"tasks": 1, "frames": 3, "annotations": 1}
+    assert [problem.where for problem in collected.problems] == [lost]
+    snapshot = store.load(store.snapshot())
+    assert overview(snapshot).loc[record.name].to_dict() == {"frames": 3, "boxes": 1, "Fat hen": 1}
+    assert frames_of(store).missing(snapshot.frames["img_path"]) == [lost]
+
+
+def test_unknown_sample_size_is_explained(store: Store) -> None:
+    with pytest.raises(DatasetError, match="default, tiny"):
+        collect_sample(store, size="huge")
