@@ -1,7 +1,7 @@
 """MongoDB: collections in and out. The only module that talks to pymongo.
 
-The three upstream collections (``tasks``, ``meta``, ``annotation_data``) keep their documents as they are. Human
-decisions and the push journal are append-only and acknowledged only once they are on disk (``j=True``).
+The three upstream collections (``tasks``, ``meta``, ``annotation_data``) keep their documents as they are. Decisions
+and the push journal are append-only. Every write is acknowledged only once it is on disk (``j=True``).
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
-from pymongo import ASCENDING, DeleteMany, MongoClient, ReplaceOne
+from pymongo import ASCENDING, MongoClient, ReplaceOne
 from pymongo.errors import ConfigurationError, PyMongoError
-from pymongo.write_concern import WriteConcern
 
 from obdb_lib import mongod, paths
 from obdb_lib.errors import StoreError
@@ -57,8 +56,14 @@ class Store:
         """
         address = uri or paths.mongodb_uri() or mongod.ensure_running()
         try:
+            # Acknowledged only when it is in the journal on disk: no write may be lost to kill -9 of anything.
             self._client: MongoClient[Document] = MongoClient(
-                address, serverSelectionTimeoutMS=CONNECT_TIMEOUT_MS, tz_aware=True, appname="obdb-lab"
+                address,
+                serverSelectionTimeoutMS=CONNECT_TIMEOUT_MS,
+                tz_aware=True,
+                appname="obdb-lab",
+                w=1,
+                journal=True,
             )
             self._client.admin.command("ping")
             self._db = self._client[database or paths.database_name()]
@@ -68,8 +73,6 @@ class Store:
                 f"MongoDB at {_without_password(address)} cannot be used: {str(error)[:200]}. Check MONGODB_URI and "
                 "that the server runs, or unset it to use the embedded server."
             ) from error
-        # Acknowledged only when it is in the journal on disk: a decision must survive kill -9 of anything.
-        self._durable = WriteConcern(w=1, j=True)
 
     def close(self) -> None:
         self._client.close()
@@ -107,16 +110,15 @@ class Store:
 
     def _import_task(self, record: TaskRecord) -> None:
         name = record.name
-        durable = self._db.get_collection("annotation_data", write_concern=self._durable)
-        tasks = self._db.get_collection("tasks", write_concern=self._durable)
+        tasks, stored = self._db.tasks, self._db.annotation_data
         tasks.update_one({"name": name}, {"$set": {"importing": True}}, upsert=True)
         documents = with_ids(record.annotations)
         for start in range(0, len(documents), BULK):
             part = documents[start : start + BULK]
-            durable.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
+            stored.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
         self._db.meta.replace_one({"task_name": name}, _without_id(record.meta), upsert=True)
         kept = [document["_id"] for document in documents]
-        durable.bulk_write([DeleteMany({"task_name": name, "_id": {"$nin": kept}})])
+        stored.delete_many({"task_name": name, "_id": {"$nin": kept}})
         tasks.replace_one({"name": name}, _without_id(record.task), upsert=True)
 
     def task_names(self) -> list[str]:
@@ -268,7 +270,7 @@ class Store:
     def _append(self, collection: str, document: Document) -> Document:
         entry: dict[str, Any] = {"_id": ObjectId(), "when": datetime.now(UTC), **document}
         try:
-            self._db.get_collection(collection, write_concern=self._durable).insert_one(entry)
+            self._db[collection].insert_one(entry)
         except PyMongoError as error:
             raise StoreError(f"the entry was NOT saved to {collection}: {str(error)[:200]}; try again") from error
         return entry

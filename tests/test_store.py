@@ -155,6 +155,10 @@ def test_every_query_has_its_index(any_store: Store) -> None:
     assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"])
 
 
+def test_every_write_waits_for_the_disk(any_store: Store) -> None:
+    assert any_store._db.write_concern.document == {"w": 1, "j": True}
+
+
 def test_decisions_keep_their_order(any_store: Store) -> None:
     for number in range(20):
         any_store.append_decision({"suggestion_id": "s", "verdict": "accept", "number": number})
