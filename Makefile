@@ -23,8 +23,11 @@ $(STAMP): requirements.txt pyproject.toml docker/install_venv.sh
 lab: $(STAMP) ## database, sample field and JupyterLab on http://127.0.0.1:8888 (PORT=...)
 	@$(BIN)/python -m obdb_lib.cli.lab start --port $(PORT) $(LAB_FLAGS)
 
+# By the environment and as written: quotes, spaces and dollars of SET and DATA are not for make or the shell to read.
+batch: export BATCH_DATA = $(value DATA)
+batch: export BATCH_SET = $(value SET)
 batch: $(STAMP) ## run the five notebooks headless (DATA=folder, SET="NAME=VALUE ...")
-	@$(BIN)/python -m obdb_lib.batch --data "$(DATA)" $(foreach pair,$(SET),--set '$(pair)')
+	@$(BIN)/python -m obdb_lib.batch --data="$$BATCH_DATA" --sets="$$BATCH_SET"
 
 test: lint pytest ## ruff, mypy and all tests (installs Chromium by apt when it can)
 

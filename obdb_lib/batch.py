@@ -7,9 +7,6 @@ notebooks, HTML pages and a summary go to ``data_cache/runs/<time>/``.
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
-import json
 import logging
 import shutil
 import sys
@@ -25,7 +22,8 @@ import psutil
 
 from obdb_lib import paths
 from obdb_lib.cache import atomic_writer, write_json
-from obdb_lib.errors import BatchError, ObdbError
+from obdb_lib.errors import BatchError, CacheError, ObdbError
+from obdb_lib.parameters import check_parameters, given_parameters
 from obdb_lib.stages import STAGES, read_result
 
 logger = logging.getLogger(__name__)
@@ -39,36 +37,44 @@ FAILED, WRONG_PARAMETERS = 1, 2
 
 @dataclass
 class StageSummary:
-    """One notebook of a run: ``state`` is ok, failed or not run; ``numbers`` are what its last cell reported."""
+    """One notebook of a run: ``state`` is ok, failed or not run; ``numbers`` are what its last cell reported.
+
+    ``error`` is the whole message of a failure; ``page_error`` says why there is no HTML page.
+    """
 
     stage: str
     state: str = "not run"
     seconds: float = 0.0
     error: str = ""
+    page_error: str = ""
     numbers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class BatchSummary:
-    """A whole run."""
+    """A whole run; ``error`` says what went wrong outside the notebooks (a full disk, say)."""
 
     folder: Path
     stages: list[StageSummary]
     seconds: float = 0.0
     peak_memory_gb: float = 0.0
+    error: str = ""
 
     @property
     def ok(self) -> bool:
-        return all(stage.state == "ok" for stage in self.stages)
+        return not self.error and all(stage.state == "ok" and not stage.page_error for stage in self.stages)
 
     def text(self) -> str:
-        """The table that is printed at the end."""
+        """The table that is printed at the end, and below it every error in full."""
         lines = [f"{'notebook':<26}{'state':<9}{'seconds':>8}  key numbers"]
         for stage in self.stages:
             numbers = ", ".join(f"{key} {_short(value)}" for key, value in stage.numbers.items())
-            lines.append(f"{stage.stage:<26}{stage.state:<9}{stage.seconds:>8.0f}  {stage.error or numbers}")
+            notes = ["the error stands below" if stage.error else numbers, stage.page_error]
+            row = f"{stage.stage:<26}{stage.state:<9}{stage.seconds:>8.0f}  {'; '.join(filter(None, notes))}"
+            lines.append(row.rstrip())
         lines.append(f"{self.seconds:.0f} s in all, {self.peak_memory_gb:.1f} GB at most. Pages: {self.folder}")
-        return "\n".join(lines)
+        lines += [f"\n{stage.stage} failed: {stage.error}" for stage in self.stages if stage.error]
+        return "\n".join([*lines, *([f"\n{self.error}"] if self.error else [])])
 
 
 def run_batch(
@@ -84,13 +90,15 @@ def run_batch(
         parameters: by notebook parameter name; each goes to every notebook that has it.
         folder: where results go; ``data_cache/runs/<time>`` when None.
 
+    Returns:
+        The summary, also of a run that failed: once it began, nothing is raised.
+
     Raises:
-        BatchError: a parameter is unknown or of the wrong type (nothing was run).
+        BatchError: a parameter or the settings file is wrong, or the folder cannot be used (nothing was run).
+        CacheError: data_cache cannot be used (nothing was run).
     """
     by_stage = check_parameters(parameters, stages, notebooks)
-    folder = folder or paths.data_cache() / "runs" / datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_plotly(folder)
+    folder = _make_folder(folder)
     summary = BatchSummary(folder, [StageSummary(stage) for stage in stages])
     started = time.monotonic()
     with _MemoryWatch() as memory:
@@ -100,71 +108,29 @@ def run_batch(
             _run_stage(stage, notebooks, folder, own)
             summary.seconds = time.monotonic() - started
             summary.peak_memory_gb = memory.peak / 1e9
-            write_json(folder / "summary.json", asdict(summary))
-            if stage.state != "ok":
+            try:
+                write_json(folder / "summary.json", asdict(summary))
+            except CacheError as error:
+                summary.error = f"The run ended here: {error}"
+            if stage.state != "ok" or summary.error:
                 break
     return summary
 
 
-def check_parameters(
-    parameters: Mapping[str, object], stages: Sequence[str], notebooks: Path
-) -> dict[str, dict[str, object]]:
-    """Parameters for each notebook, typed as in its parameters cell; all mistakes in one BatchError."""
-    defaults = {stage: notebook_parameters(notebooks / f"{stage}.ipynb") for stage in stages}
-    known = sorted({name for names in defaults.values() for name in names})
-    mistakes = []
-    chosen: dict[str, dict[str, object]] = {stage: {} for stage in stages}
-    for name, value in parameters.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
-            mistakes.append(f"unknown parameter {name!r}{hint}")
-            continue
-        for stage in stages:
-            if name in defaults[stage]:
-                try:
-                    chosen[stage][name] = _as_type_of(value, defaults[stage][name])
-                except ValueError as error:
-                    mistakes.append(f"parameter {name} of {stage}: {error}")
-    if mistakes:
-        raise BatchError("nothing was run:\n- " + "\n- ".join(dict.fromkeys(mistakes)))
-    return chosen
-
-
-def notebook_parameters(path: Path) -> dict[str, object]:
-    """Names and default values in a notebook's parameters cell (plain literals).
-
-    Raises:
-        BatchError: the notebook is missing or has no such cell.
-    """
+def _make_folder(folder: Path | None) -> Path:
+    # Absolute, because the notebooks run in a folder of their own.
+    chosen = folder or paths.data_cache() / "runs" / datetime.now().strftime("%Y_%m_%d_%H_%M_%S")
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError) as error:
-        raise BatchError(f"{path} is not a notebook that can be read: {error}") from error
-    for cell in cells:
-        if "parameters" in cell.get("metadata", {}).get("tags", []):
-            body = ast.parse("".join(cell["source"])).body
-            return {
-                target.id: ast.literal_eval(statement.value)
-                for statement in body
-                if isinstance(statement, ast.Assign)
-                for target in statement.targets
-                if isinstance(target, ast.Name)
-            }
-    raise BatchError(f"{path} has no cell tagged 'parameters'")
-
-
-def _as_type_of(value: object, default: object) -> object:
-    if isinstance(value, str) and not isinstance(default, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError) as error:
-            raise ValueError(f"wants {type(default).__name__} such as {default!r}; got {value!r}") from error
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(default):
-        raise ValueError(f"wants {type(default).__name__} such as {default!r}; got {type(value).__name__} {value!r}")
-    return value
+        chosen = chosen.expanduser().resolve()
+        chosen.mkdir(parents=True, exist_ok=True)
+        _copy_plotly(chosen)
+    except (OSError, RuntimeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BatchError(
+            f"nothing was run: the folder for the results, {chosen}, cannot be made or written ({reason}). "
+            "Choose another one with --out."
+        ) from error
+    return chosen
 
 
 def _run_stage(stage: StageSummary, notebooks: Path, folder: Path, parameters: Mapping[str, object]) -> None:
@@ -189,12 +155,15 @@ def _run_stage(stage: StageSummary, notebooks: Path, folder: Path, parameters: M
         stage.numbers = dict(read_result(folder, stage.stage).get("summary", {}))
         stage.state = "ok"
     except papermill.PapermillExecutionError as error:
-        stage.state, stage.error = "failed", f"cell {error.exec_count}: {error.ename}: {_one_line(error.evalue)}"
+        stage.state, stage.error = "failed", f"cell {error.exec_count}: {error.ename}: {error.evalue.strip()}"
     except Exception as error:  # a dead kernel, a missing result: the run ends, but with its summary written
-        stage.state, stage.error = "failed", f"{type(error).__name__}: {_one_line(str(error))}"
+        stage.state, stage.error = "failed", f"{type(error).__name__}: {str(error).strip()}"
     stage.seconds = time.monotonic() - started
-    if output.exists():
-        _write_html(output)
+    try:
+        if output.exists():
+            _write_html(output)
+    except Exception as error:  # the notebook itself ran and is kept, so the run goes on
+        stage.page_error = f"no HTML page: {' '.join(str(error).split()) or type(error).__name__}"
 
 
 def _write_html(notebook: Path) -> None:
@@ -242,44 +211,42 @@ class _MemoryWatch:
             self.peak = max(self.peak, total)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:500]
-
-
 def _short(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code: 0 all ran, 1 a notebook failed, 2 wrong parameters (nothing was run)."""
-    parser = argparse.ArgumentParser(prog="python -m obdb_lib.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="", help="folder or file with annotations (default: the built-in sample)")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a notebook parameter")
-    parser.add_argument("--only", action="append", metavar="STAGE", help="run only this notebook (may be repeated)")
-    parser.add_argument("--out", type=Path, help="folder for the results (default: data_cache/runs/<time>)")
-    options = parser.parse_args(arguments)
+    """Command line; returns the exit code.
+
+    0: all ran. 1: a notebook failed, or its page or the summary could not be written. 2: nothing was run.
+    """
+    options = _parser().parse_args(arguments)
+    paths.share_cores()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("papermill", "nbconvert", "traitlets"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        parameters: dict[str, object] = {}
-        for text in options.set:
-            name, equals, value = text.partition("=")
-            if not equals:
-                raise BatchError(f"--set wants NAME=VALUE; got {text!r}")
-            parameters[name] = value
-        if options.data:
-            data = Path(options.data).expanduser().resolve()
-            if not data.exists():
-                raise BatchError(f"DATA {options.data!r} does not exist (looked for {data})")
-            parameters["DATA"] = str(data)
         stages = _chosen_stages(options.only)
-        summary = run_batch(parameters, stages=stages, folder=options.out)
+        summary = run_batch(
+            given_parameters(options.data, options.sets, options.set), stages=stages, folder=options.out
+        )
     except ObdbError as error:
         print(f"batch: {error}", file=sys.stderr)
         return WRONG_PARAMETERS
     print(summary.text())
     return 0 if summary.ok else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m obdb_lib.batch", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", default="", help="folder or file with annotations (default: the built-in sample)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="set a notebook parameter")
+    parser.add_argument(
+        "--sets", default="", metavar="TEXT", help="several NAME=VALUE in one text, with spaces between"
+    )
+    parser.add_argument("--only", action="append", metavar="STAGE", help="run only this notebook (may be repeated)")
+    parser.add_argument("--out", type=Path, help="folder for the results (default: data_cache/runs/<time>)")
+    return parser
 
 
 def _chosen_stages(only: Sequence[str] | None) -> Sequence[str]:

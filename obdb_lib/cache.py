@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ import numpy as np
 
 from obdb_lib import __version__, paths
 from obdb_lib.errors import CacheError
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -63,11 +67,15 @@ def write_json(path: Path | str, value: object) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON; a missing or malformed file is a CacheError that names it."""
+    """Read JSON; a missing, unreadable or malformed file is a CacheError that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CacheError(f"{path} does not exist") from error
+    except OSError as error:
+        raise CacheError(
+            f"{path} cannot be read ({error.strerror or error}); check what it is and who may read it"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CacheError(f"{path} is not valid JSON ({error}); delete it and run the step that writes it") from error
 
@@ -106,16 +114,24 @@ def artefact_arrays(
     """
     path = paths.data_cache() / kind / f"{content_hash(inputs)}.npz"
     if path.exists():
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except (OSError, ValueError):
-            path.unlink()
+        stored = load_arrays(path)
+        if stored is not None:
+            return stored
     started = time.monotonic()
     arrays = make()
     save_arrays(path, arrays)
     write_note(path, inputs, seconds=time.monotonic() - started)
     return arrays
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """Arrays of an .npz file; None, with a warning, when it is damaged (cut off, empty, not an archive)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        logger.warning("%s cannot be read back (%s); it is made again", path, error)
+        return None
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

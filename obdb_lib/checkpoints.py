@@ -18,7 +18,8 @@ from torch import Tensor
 from obdb_lib import __version__
 from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import TrainingError
-from obdb_lib.models import IMAGENET_MEAN, IMAGENET_STD, Detector, DetectorSpec, rebuild_detector, take_over_weights
+from obdb_lib.models import Detector, DetectorSpec, rebuild_detector, take_over_weights
+from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD
 
 FORMAT = "obdb-lab-checkpoint"
 FORMAT_VERSION = 1

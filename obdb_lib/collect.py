@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from obdb_lib import paths
-from obdb_lib.errors import DatasetError
+from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frames import FrameStore
+from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.progress import Progress
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord
 from obdb_lib.sample import DEFAULT_SIZE, TINY_SIZE, make_sample
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.store import Store
 
+SAMPLE_MARK = "sample"
+"""Field of a task document that the sample made; a task without it is never replaced by the sample."""
 SAMPLE_SIZES = {"default": DEFAULT_SIZE, "tiny": TINY_SIZE}
 
 
@@ -29,13 +33,15 @@ class Collected:
         source: what it came from, for a person.
         tasks: names of the tasks.
         counts: tasks, frames, annotations.
-        problems: what was mended or set aside, and images that are missing.
+        roots: folders of its images, looked through first by the notebooks that follow.
+        problems: what was mended or set aside, and images that are missing or of another size than annotated.
         hidden: boxes of the sample that were left out on purpose; empty for real data.
     """
 
     source: str
     tasks: list[str]
     counts: dict[str, int]
+    roots: list[str]
     problems: list[Problem]
     hidden: list[Document] = field(default_factory=list)
 
@@ -46,14 +52,41 @@ def collect_sample(
     """Draw the built-in field (once) and store its annotations.
 
     Raises:
-        DatasetError: ``size`` is neither ``default`` nor ``tiny``.
+        DatasetError: ``size`` is neither ``default`` nor ``tiny``, or the store holds real tasks of the same names.
     """
     if size not in SAMPLE_SIZES:
         raise DatasetError(f"unknown sample size {size!r}; there are {', '.join(SAMPLE_SIZES)}")
     folder = paths.data_cache() / ("sample" if size == "default" else f"sample_{size}")
     sample = make_sample(folder, seed=seed, size=SAMPLE_SIZES[size], progress=progress)
+    _refuse_to_replace_real_tasks(store, sample.tasks)
+    for record in sample.tasks:
+        record.task[SAMPLE_MARK] = True
     collected = _put(store, sample.tasks, [], [sample.root], progress)
     return Collected(f"built-in sample field, seed {seed}", *collected, hidden=sample.hidden)
+
+
+def _refuse_to_replace_real_tasks(store: Store, records: Sequence[TaskRecord]) -> None:
+    there = store.tasks([record.name for record in records])
+    real = [task["name"] for task in there if not task.get(SAMPLE_MARK) and not task.get("importing")]
+    if real:
+        raise DatasetError(
+            f"the store holds tasks of the sample's names that are not the sample: {', '.join(real)}. Nothing was "
+            "changed; set OBDB_DATABASE to another database to look at the sample"
+        )
+
+
+def collect_store(store: Store) -> Collected:
+    """What the store holds already (a database of one's own, filled by mongoimport, say); nothing is imported.
+
+    Raises:
+        StoreError: it is empty.
+    """
+    snapshot = store.load(store.snapshot())
+    counts = {"frames": len(snapshot.frames), "annotations": len(snapshot.annotations)}
+    roots = [str(root) for root in store.image_roots()]
+    lost = _check_images(list(snapshot.frames[["img_path", "width", "height"]].itertuples(index=False)), roots)
+    names = list(snapshot.task_names)
+    return Collected("the store as it is", names, {"tasks": len(names), **counts}, roots, lost)
 
 
 def collect_files(
@@ -92,24 +125,49 @@ def _put(
     problems: Sequence[Problem],
     roots: Sequence[Path],
     progress: Progress | None,
-) -> tuple[list[str], dict[str, int], list[Problem]]:
+) -> tuple[list[str], dict[str, int], list[str], list[Problem]]:
     counts = store.import_tasks(records, progress=progress)
     store.add_image_roots(roots)
-    names = [frame["name"] for record in records for frame in record.meta["frames"]]
-    missing = FrameStore([*roots, *store.image_roots()]).missing(names)
-    lost = [Problem(name, "image not found; add its folder to IMAGE_ROOTS") for name in missing]
-    return [record.name for record in records], counts, [*problems, *lost]
+    own = [str(Path(root).resolve()) for root in roots]
+    frames = [(f["name"], f.get("width"), f.get("height")) for record in records for f in record.meta["frames"]]
+    lost = _check_images(frames, [*own, *map(str, store.image_roots())])
+    return [record.name for record in records], counts, own, [*problems, *lost]
 
 
-def frames_of(store: Store, *roots: Path | str) -> FrameStore:
-    """Where a notebook finds its images: the folders named, then those remembered at import, newest first."""
-    return FrameStore([*(paths.locate(root) for root in roots if str(root)), *store.image_roots()])
+def _check_images(frames: Sequence[tuple[Any, ...]], roots: Sequence[str]) -> list[Problem]:
+    """Images that are not there, cannot be read, or are not of the size their boxes were drawn on."""
+    images, problems = FrameStore(roots), []
+    for name, width, height in frames:
+        try:
+            size = upright_size(images.path(name))
+        except FrameError:
+            problems.append(Problem(name, "image not found; add its folder to IMAGE_ROOTS"))
+            continue
+        except UNREADABLE as error:
+            problems.append(Problem(name, f"image cannot be read ({error}); replace the file"))
+            continue
+        if width and height and size != (width, height):
+            problems.append(
+                Problem(
+                    name,
+                    f"the image found, {images.path(name)}, is {size[0]} x {size[1]}, but its boxes were drawn on "
+                    f"{width} x {height}: they will not fit. Name the folder of the right images in IMAGE_ROOTS",
+                )
+            )
+    return problems
+
+
+def frames_of(store: Store, *roots: Path | str, last: Path | str = "") -> FrameStore:
+    """Where a notebook finds its images: the folders named, those remembered (newest first), then ``last``."""
+    named = [*roots, *store.image_roots(), *([last] if last else [])]
+    return FrameStore([paths.locate(root) for root in named if str(root)])
 
 
 def overview(snapshot: Snapshot) -> pd.DataFrame:
     """Frames and boxes per class of each task: one row a task, columns frames, boxes and the classes."""
     frames = snapshot.frames.groupby("task_name").size().rename("frames")
-    classes = pd.crosstab(snapshot.annotations["task_name"], snapshot.annotations["object_class"])
+    counts = snapshot.annotations.groupby(["task_name", "object_class"]).size().unstack(fill_value=0)
+    classes = counts.reindex(index=frames.index.union(counts.index), columns=list(snapshot.classes), fill_value=0)
     table = pd.concat([frames, classes.sum(axis=1).rename("boxes"), classes], axis=1).fillna(0).astype(int)
     table.index.name = "task"
     return table.sort_index()

@@ -113,7 +113,7 @@ def _read_cached(path: Path) -> SizedFrame | None:
         flat = np.load(path, mmap_mode="r", allow_pickle=False)
         full_width, full_height, width, height = (int(v) for v in flat[: HEADER * 4].view(np.uint32))
         return SizedFrame(flat[HEADER * 4 :].reshape(height, width, 3), full_width, full_height)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         logger.warning("%s is damaged and is made again", path)
         return None
 

@@ -6,20 +6,18 @@ Vectors are stored by content (image file, box, margin, embedder), so a moved bo
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
 from obdb_lib import paths
 from obdb_lib.boxes import FloatArray
-from obdb_lib.cache import content_hash, save_arrays, write_note
+from obdb_lib.cache import content_hash, load_arrays, save_arrays, write_note
 from obdb_lib.crops import DEFAULT_MARGIN, iterate_crops
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.frames import FrameStore
@@ -30,13 +28,10 @@ from obdb_lib.snapshots import BOX, Snapshot
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
-
 CROP_SIZE = 96
 FRAME_SIZE = 160
 """Side in pixels of the pictures shown to the network; larger sees finer leaves and costs its square in time."""
 BATCH = 64
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Images = NDArray[np.uint8]
 Embedder = Callable[[Images], FloatArray]
@@ -191,7 +186,7 @@ def make_embedder(name: str) -> Embedder:
         raise DatasetError(f"unknown embedder {name!r}; there are mobilenet_v2 and colour_histogram")
     import torch
 
-    from obdb_lib.weights import mobilenet_v2_backbone
+    from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, _ = mobilenet_v2_backbone()
@@ -239,12 +234,9 @@ class _VectorFile:
         self.rows: dict[str, FloatArray] = {}
         self.added = 0
         if self.path.exists():
-            try:
-                with np.load(self.path, allow_pickle=False) as stored:
-                    vectors = stored["vectors"]
-                    self.rows = dict(zip(stored["keys"].tolist(), vectors, strict=True))
-            except (OSError, ValueError, KeyError) as error:
-                logger.warning("%s cannot be read back (%s); its vectors are computed again", self.path, error)
+            stored = load_arrays(self.path) or {}
+            if {"keys", "vectors"} <= set(stored):
+                self.rows = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
 
     def __contains__(self, key: str) -> bool:
         return key in self.rows
@@ -263,8 +255,3 @@ class _VectorFile:
         save_arrays(self.path, {"keys": np.array(keys), "vectors": self.get(keys)})
         write_note(self.path, {"embedder": self.embedder, "vectors": len(keys)}, seconds=0)
         self.added = 0
-
-
-def as_table(embeddings: Embeddings) -> pd.DataFrame:
-    """Vectors as a table indexed by id, for a person who wants to go on with pandas."""
-    return pd.DataFrame(embeddings.vectors, index=pd.Index(embeddings.ids, name="id"))

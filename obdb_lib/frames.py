@@ -7,9 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from obdb_lib.errors import FrameError
+from obdb_lib.images import UNREADABLE
 
 
 class FrameStore:
@@ -57,7 +58,7 @@ class FrameStore:
             with Image.open(path) as image:
                 upright = ImageOps.exif_transpose(image)
                 return np.asarray(upright.convert("RGB"), dtype=np.uint8)
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        except UNREADABLE as error:
             raise FrameError(f"image {path} cannot be read ({error}); replace the file or leave it out") from error
 
     def missing(self, img_paths: Iterable[str]) -> list[str]:

@@ -27,12 +27,10 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from obdb_lib.errors import TrainingError
 from obdb_lib.settings import ARCHITECTURES, architecture_of
-from obdb_lib.weights import mobilenet_v2_backbone
+from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone
 
 logger = logging.getLogger(__name__)
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 DOWNLOAD_TIMEOUT_S = 20.0
 """Wait at most this long for a weights server that does not answer."""
 

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -61,49 +61,91 @@ def binary() -> Path:
 
 def running_address() -> tuple[str, int] | None:
     """Host and port of our running server, or None; a recycled process id or a foreign program is not taken for it."""
-    try:
-        state = read_json(home() / "server.json")
-        pid, port = int(state["pid"]), int(state["port"])
-    except (CacheError, KeyError, TypeError, ValueError):
-        return None
-    if not _is_our_mongod(pid) or not _answers(port):
-        return None
-    return "127.0.0.1", port
+    pid = _noted_pid()
+    port = None if pid is None else _port_of(pid)
+    return ("127.0.0.1", port) if port is not None and _answers(port) else None
 
 
 def ensure_running() -> str:
     """Start the embedded server if it does not run; returns its URI (``mongodb://127.0.0.1:PORT``).
 
+    A server that runs without a note of it (the file was deleted, or its starter was killed) is taken over. A new one
+    gets the port of the last one when that is free, so that open connections find it again.
+
     Raises:
         StoreError: the program is missing, the port is taken by a foreign process, or the server did not come up (the
             last lines of its log are in the message).
+        CacheError: the folder cannot be written.
     """
     address = running_address()
     if address is None:
         with _start_lock():
-            address = running_address() or ("127.0.0.1", _start())
+            address = running_address() or ("127.0.0.1", _adopt() or _start())
     return f"mongodb://{address[0]}:{address[1]}/"
 
 
 def stop() -> bool:
-    """End our server with SIGTERM and wait for it; False when none was running."""
+    """End our server with SIGTERM and wait for it; False when none was running.
+
+    Raises:
+        StoreError: it did not end in time.
+    """
+    if not home().exists():
+        return False
+    with _start_lock():  # or a server started meanwhile would lose its file
+        pid = _find()
+        if pid is not None:
+            try:
+                process = psutil.Process(pid)
+                process.send_signal(signal.SIGTERM)
+                process.wait(STOP_TIMEOUT_S)
+            except psutil.NoSuchProcess:
+                pass  # it ended by itself in this moment
+            except psutil.TimeoutExpired as error:
+                raise StoreError(
+                    f"mongod (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s; look into "
+                    f"{home() / 'mongod.log'}"
+                ) from error
+        if _noted_pid() is None:
+            (home() / "server.json").unlink(missing_ok=True)
+    return pid is not None
+
+
+def _noted_pid() -> int | None:
+    """Process id in server.json, if that process is our server."""
     try:
         pid = int(read_json(home() / "server.json")["pid"])
     except (CacheError, KeyError, TypeError, ValueError):
-        return False
-    stopped = False
-    if _is_our_mongod(pid):
-        process = psutil.Process(pid)
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired as error:
+        return None
+    return pid if _is_our_mongod(pid) else None
+
+
+def _find() -> int | None:
+    """Process id of our server, noted or not."""
+    noted = _noted_pid()
+    return noted if noted is not None else next((pid for pid in psutil.pids() if _is_our_mongod(pid)), None)
+
+
+def _adopt() -> int | None:
+    """Port of a server that runs without a note, once it answers; None when there is none, or it just ended."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while (pid := _find()) is not None:
+        port = _port_of(pid)
+        if port is not None and _answers(port):
+            _note(pid, port)
+            logger.info("the embedded MongoDB on 127.0.0.1:%d (process %d) was found again", port, pid)
+            return port
+        if time.monotonic() > deadline:
             raise StoreError(
-                f"mongod (process {pid}) did not stop within {STOP_TIMEOUT_S:.0f} s; look into {home() / 'mongod.log'}"
-            ) from error
-        stopped = True
-    (home() / "server.json").unlink(missing_ok=True)
-    return stopped
+                f"mongod (process {pid}) holds {home() / 'db'} but does not answer; run `make stop` or end it"
+            )
+        time.sleep(0.05)
+    return None
+
+
+def _note(pid: int, port: int) -> None:
+    write_json(home() / "last_port.json", {"port": port})
+    write_json(home() / "server.json", {"pid": pid, "port": port, "dbpath": str(home() / "db")})
 
 
 def _start() -> int:
@@ -125,17 +167,21 @@ def _start() -> int:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise StoreError(_explain_exit(process.returncode, log))
-        if _answers(port):
-            write_json(folder / "server.json", {"pid": process.pid, "port": port, "dbpath": str(folder / "db")})
-            logger.info("embedded MongoDB runs on 127.0.0.1:%d (process %d)", port, process.pid)
-            return port
-        time.sleep(0.05)
-    process.kill()
-    raise StoreError(f"mongod did not answer on port {port} within {START_TIMEOUT_S:.0f} s; look into {log}")
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise StoreError(_explain_exit(process.returncode, log))
+            if _answers(port):
+                _note(process.pid, port)
+                logger.info("embedded MongoDB runs on 127.0.0.1:%d (process %d)", port, process.pid)
+                return port
+            time.sleep(0.05)
+        raise StoreError(f"mongod did not answer on port {port} within {START_TIMEOUT_S:.0f} s; look into {log}")
+    except BaseException:  # Ctrl-C, too: nobody would know of the server
+        process.kill()
+        process.wait()
+        raise
 
 
 def _explain_exit(code: int, log: Path) -> str:
@@ -152,17 +198,35 @@ def _explain_exit(code: int, log: Path) -> str:
 
 def _choose_port() -> int:
     wanted = paths.mongod_port()
+    if wanted is None:
+        last = _last_port()
+        with suppress(OSError):  # taken meanwhile: any other will do
+            return _free_port(last)
+        return _free_port(0)
+    try:
+        return _free_port(wanted)
+    except OSError as error:
+        raise StoreError(
+            f"port {wanted} (OBDB_MONGOD_PORT) is taken by {_owner_of(wanted)}, which is not this lab's MongoDB. "
+            "Choose another port, unset the variable to let the lab choose, or set MONGODB_URI to use that server."
+        ) from error
+
+
+def _free_port(wanted: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted or 0))
-        except OSError as error:
-            raise StoreError(
-                f"port {wanted} (OBDB_MONGOD_PORT) is taken by {_owner_of(wanted)}, which is not this lab's MongoDB. "
-                "Choose another port, unset the variable to let the lab choose, or set MONGODB_URI to use that server."
-            ) from error
+        probe.bind(("127.0.0.1", wanted))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _last_port() -> int:
+    """Port of the last server, or 0 (any)."""
+    try:
+        port = int(read_json(home() / "last_port.json")["port"])
+    except (CacheError, KeyError, TypeError, ValueError):
+        return 0
+    return port if 1024 <= port <= 65535 else 0
 
 
 def _owner_of(port: int | None) -> str:
@@ -177,11 +241,23 @@ def _owner_of(port: int | None) -> str:
 
 def _is_our_mongod(pid: int) -> bool:
     """True when ``pid`` lives and is a mongod on our folder: ids are recycled, and files outlive processes."""
+    return _argument(pid, "--dbpath") == str(home() / "db")
+
+
+def _port_of(pid: int) -> int | None:
+    """Port in the command line of a mongod."""
+    port = _argument(pid, "--port")
+    return int(port) if port and port.isdigit() else None
+
+
+def _argument(pid: int, name: str) -> str | None:
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and str(home() / "db") in process.cmdline()
+        words = process.cmdline()
+        alive = process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
-        return False
+        return None
+    return words[words.index(name) + 1] if alive and name in words[:-1] else None
 
 
 def _answers(port: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from obdb_lib.errors import TrainingError
@@ -63,11 +64,20 @@ class TrainingOptions:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, variant: str, hyperparameters: Hyperparameters | None = None, **changes: Any
+        cls,
+        settings: Settings,
+        variant: str,
+        hyperparameters: Hyperparameters | None = None,
+        *,
+        save_dir: Path | None = None,
+        **changes: Any,
     ) -> TrainingOptions:
-        """Options of a variant; ``hyperparameters`` (a search's best) go before those of the settings, one by one."""
+        """Options of a variant; ``hyperparameters`` (a search's best) go before those of the settings, one by one.
+
+        ``save_dir``: where ``<variant>_settings.json`` is looked for; the settings' own folder when None.
+        """
         given: dict[str, Any] = {}
-        for source in (settings.hyperparameters(variant), hyperparameters or Hyperparameters()):
+        for source in (settings.hyperparameters(variant, save_dir), hyperparameters or Hyperparameters()):
             given.update(source.model_dump(exclude_none=True, exclude={"best_value"}))
         if ("step_size" in given) != ("gamma" in given):
             given = {name: value for name, value in given.items() if name not in ("step_size", "gamma")}

@@ -12,16 +12,26 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from obdb_lib.errors import SettingsError
+from obdb_lib.errors import CacheError, SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_DATABASE = "annotations"
 
 
 def data_cache() -> Path:
-    """Folder for all that can be made again, made on first use (default ``data_cache/`` in the project)."""
+    """Folder for all that can be made again, made on first use (default ``data_cache/`` in the project).
+
+    Raises:
+        CacheError: it is a file, or cannot be made.
+    """
     path = Path(os.environ.get("OBDB_DATA_CACHE") or PROJECT_ROOT / "data_cache").resolve()
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if path.is_file() else error.strerror or error
+        raise CacheError(
+            f"the folder data_cache, {path}, cannot be made ({reason}). Set OBDB_DATA_CACHE to a folder you may write."
+        ) from error
     return path
 
 
@@ -59,6 +69,16 @@ def database_name() -> str:
 def user_name() -> str:
     """Name written as ``who`` into decisions."""
     return os.environ.get("OBDB_USER") or os.environ.get("USER") or "unknown"
+
+
+def share_cores() -> None:
+    """Let the threads of this process's children sleep, not spin, while they wait for each other.
+
+    OpenMP's threads spin by default. As soon as anything else wants a core (a browser, a second notebook), a training
+    step on two cores then takes 18 times as long; sleeping costs nothing measurable when alone. A value that the user
+    has set stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def environment() -> dict[str, str]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from obdb_lib import paths
 from obdb_lib.cache import write_json
 from obdb_lib.errors import SettingsError
 
@@ -22,6 +25,8 @@ ARCHITECTURES = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101"
 HYPERPARAMETERS = ("lr", "weight_decay", "momentum", "step_size", "gamma")
 HPO_KEYS = ("sherpa_parameters", "hpo_parameters")
 """Both names of the search ranges that upstream's files use."""
+VARIANT_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.-]+")
+"""A variant's name becomes part of file names."""
 
 
 def architecture_of(variant: str) -> str | None:
@@ -209,9 +214,7 @@ class Settings(_Model):
             settings = cls.model_validate({**fields, "blocks": values})
         except ValidationError as error:
             found += _lines(error)
-        for variant in _texts(fields.get("variants")):
-            if architecture_of(variant) is None:
-                found.append(f"variants: {variant!r} is no known network{_nearest(variant, ARCHITECTURES)}")
+        found += _variant_mistakes(fields.get("variants", []), blocks)
         if found or settings is None:
             count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
             raise SettingsError(f"{where}: {count}:\n" + "\n".join(f"- {line}" for line in found))
@@ -232,10 +235,18 @@ class Settings(_Model):
             f"variant {name!r} is not in the settings{_nearest(name, known)}; known: {', '.join(known)}"
         )
 
-    def hyperparameters(self, name: str) -> Hyperparameters:
-        """What training takes: ``<variant>_settings.json`` if the block says so and it exists, else the block's own."""
+    def hyperparameters(self, name: str, save_dir: Path | None = None) -> Hyperparameters:
+        """What training takes: ``<variant>_settings.json`` if the block says so and it exists, else the block's own.
+
+        Args:
+            name: a variant.
+            save_dir: folder of that file; the settings' own ``save_dir`` when None.
+
+        Raises:
+            SettingsError: no such variant, or its file is wrong.
+        """
         block = self.variant(name)
-        path = Path(self.save_dir) / f"{name}_settings.json"
+        path = (save_dir or paths.locate(self.save_dir)) / f"{name}_settings.json"
         return load_hyperparameters(path) if block.use_settings_file and path.exists() else block.optimal_hpo_settings
 
     def dump(self) -> dict[str, Any]:
@@ -281,6 +292,24 @@ def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
+def _variant_mistakes(given: object, blocks: Iterable[str]) -> list[str]:
+    """What pydantic does not see: no variants, one twice, no known network, a name that is no file name."""
+    listed = _texts(given)
+    mistakes = []
+    if given == []:
+        mistakes.append(f"variants: nothing would be trained; list at least one of {', '.join(ARCHITECTURES)}")
+    mistakes += [f"variants: {name!r} stands {n} times; keep one" for name, n in Counter(listed).items() if n > 1]
+    for name in dict.fromkeys(listed):
+        if architecture_of(name) is None:
+            mistakes.append(f"variants: {name!r} is no known network{_nearest(name, ARCHITECTURES)}")
+    for name in dict.fromkeys([*listed, *blocks]):
+        if not VARIANT_NAME.fullmatch(name):
+            mistakes.append(
+                f"variants: {name!r} cannot name a file; use letters, digits, '_', '-' and single '.' alone"
+            )
+    return mistakes
+
+
 def _sorted_keys(raw: dict[str, Any], mistakes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Known fields and variant blocks; every other key becomes a mistake with the nearest known key."""
     known = [name for name in Settings.model_fields if name != "blocks"]
@@ -312,8 +341,11 @@ def _lines(error: ValidationError, prefix: str = "") -> list[str]:
     for item in error.errors():
         place = ".".join(str(part) for part in (prefix, *item["loc"]) if part != "")
         if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
             known = {**VariantSettings.model_fields, **Hyperparameters.model_fields}
-            lines.append(f"{place}: unknown key{_nearest(str(item['loc'][-1]), known)}")
+            misplaced = prefix and len(item["loc"]) == 1 and key in HYPERPARAMETERS
+            hint = f"; put it under {prefix}.optimal_hpo_settings" if misplaced else _nearest(key, known)
+            lines.append(f"{place}: unknown key{hint}")
         else:
             text = item["msg"].removeprefix("Value error, ")
             given = "" if item["type"] == "value_error" else f"; got {item['input']!r}"

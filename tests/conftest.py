@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from obdb_lib import mongod
+from obdb_lib import mongod, paths
 from obdb_lib.store import Store
+
+paths.share_cores()  # before torch is loaded anywhere: tests run beside browsers and servers
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHARED = PROJECT.parent / "shared"

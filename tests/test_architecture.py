@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import PROJECT
 
 ROWS: list[tuple[str, ...]] = [
-    ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages"),
-    ("mongod", "snapshots", "store", "formats", "sample"),
+    ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
+    ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
     ("frames", "weights", "crops", "dataset", "collect"),
     ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks"),
     (
@@ -22,13 +22,13 @@ ROWS: list[tuple[str, ...]] = [
     ),
     ("suggest", "review"),
     ("cvat",),
-    ("batch", "cli"),
+    ("parameters", "batch", "cli"),
 ]
 ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "splits"}
 FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
 ONLY_DOOR = {
-    "pymongo": {"store"},
+    "pymongo": {"store", "mongo"},
     "sherpa": {"sherpa_door"},
     "cvat_sdk": {"cvat"},
     "requests": set(),
@@ -53,10 +53,7 @@ def imports_of(path: Path) -> list[tuple[str, int]]:
         if isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = (
-                [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "obdb_lib" else [node.module]
-            )
-            found += [(name, node.lineno) for name in names]
+            found += [(f"{node.module}.{alias.name}", node.lineno) for alias in node.names]
     return found
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,10 @@ def test_the_kernel_refusing_to_write_more_is_explained_too(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_artefact_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damage", [lambda data: b"damaged", lambda data: b"", lambda data: data[:-40]])
+def test_a_damaged_artefact_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
     monkeypatch.setenv("OBDB_DATA_CACHE", str(tmp_path))
     calls: list[int] = []
 
@@ -80,7 +84,7 @@ def test_a_damaged_artefact_is_made_again(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(calls) == 1
     (file,) = (tmp_path / "things").glob("*.npz")
     assert read_json(file.with_suffix(".json"))["inputs"] == {"seed": 1}
-    file.write_bytes(b"damaged")
+    file.write_bytes(damage(file.read_bytes()))
     assert artefact_arrays("things", {"seed": 1}, make)["a"].tolist() == [0, 1, 2, 3, 4]
     assert len(calls) == 2
 
@@ -90,6 +94,19 @@ def test_malformed_json_is_named(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(CacheError, match=r"a\.json is not valid JSON"):
         read_json(path)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(CacheError, match=r"a\.json cannot be read \(Is a directory\)"):
+        read_json(tmp_path / "a.json")
+
+    def refuse(self: Path, **named: object) -> str:  # root may read everything, so a mode would not do
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(CacheError, match=r"b\.json cannot be read \(Permission denied\)"):
+        read_json(tmp_path / "b.json")
 
 
 def test_hash_tells_parts_apart() -> None:

@@ -330,7 +330,7 @@ def test_push__journal_in_the_store(server: StandIn, client: CvatClient, plan: P
         send(plan, client, journal=journal, confirm=True)
     send(plan, client, journal=journal, confirm=True)
     assert arrived(server) == EXPECTED
-    entries = store.pushes(plan.push_id)
+    entries = store.pushes()
     assert [entry["step"] for entry in entries[:2]] == ["create", "create"]
     assert pushed_suggestions(entries) == {"s1", "s2", "s3", "s4"}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,22 @@ def test_pictures_exist() -> None:
 
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "make test" in (PROJECT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"), [("/bin/sh", ""), ("/no/such/browser", "OBDB_CHROMIUM names /no/such/browser")]
+)
+def test_the_browser_that_is_looked_for_is_the_one_that_is_started(named: str, said: str) -> None:
+    script = PROJECT / "tests" / "browser" / "install_chromium.sh"
+    shown = subprocess.run(
+        ["sh", str(script)],
+        env={**os.environ, "OBDB_CHROMIUM": named},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert said in shown.stderr
+    assert bool(said) == bool(shown.stderr)
+    assert re.findall(r"OBDB_CHROMIUM:-([^}]+)\}", script.read_text()) == ["/usr/bin/chromium"]
+    assert '"OBDB_CHROMIUM", "/usr/bin/chromium"' in (PROJECT / "tests" / "browser" / "harness.py").read_text()

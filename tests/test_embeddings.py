@@ -78,6 +78,14 @@ def test_an_unreadable_frame_is_reported_and_the_rest_goes_on(tmp_path: Path, fr
     assert all(picture[:2] == b"\xff\xd8" for picture in thumbnails)
 
 
+def test_an_image_too_large_to_be_true_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = task(frames=1)
+    write_frames(tmp_path, [record])
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(FrameError, match="cannot be read"):
+        FrameStore([tmp_path]).load(record.meta["frames"][0]["name"])
+
+
 def test_no_readable_picture_at_all_is_an_error(tmp_path: Path, fresh_cache: Path) -> None:
     with pytest.raises(DatasetError, match="none of the 5 pictures"):
         embed_crops(snapshot_of([two_colours(5)]), FrameStore([tmp_path]))

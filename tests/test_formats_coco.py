@@ -138,6 +138,8 @@ def test_duplicates_of_ids_and_names_are_reported(tmp_path: Path) -> None:
         ("[1, 2]", "not COCO.*got a list"),
         ('{"shapes": []}', "got an object with 'shapes'"),
         ('{"images": {}}', "not COCO"),
+        ('{"images": "x"}', "wanted a list under 'images', got str"),
+        ('{"images": [], "annotations": null}', "wanted a list under 'annotations', got null"),
         (b"\xff\xfe{}", "not UTF-8 text: byte 0 is 0xff"),
         ("", "is empty"),
         ("[" * 100_000, "not usable JSON"),

@@ -68,6 +68,14 @@ def test_preference_is_told(tmp_path: Path, formats: tuple[str, ...], read: str,
     assert len(said(result, "not read")) == len(left)
 
 
+def test_folder_with_images_only_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "video").mkdir()
+    for name in ("a.png", "b.JPG", "video/c.jpeg", "notes.txt"):
+        write(tmp_path / name, b"x")
+    with pytest.raises(FormatError, match=r"holds 3 images but no annotations; looked for .*COCO"):
+        detect_and_read(tmp_path)
+
+
 @pytest.mark.parametrize(
     "place", ["annotations/instances_default.json", "_annotations.coco.json", "instances_val.json"]
 )

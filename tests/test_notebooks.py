@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from obdb_lib.batch import NOTEBOOKS, notebook_parameters, run_batch
+from obdb_lib.batch import NOTEBOOKS, run_batch
+from obdb_lib.parameters import notebook_parameters
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
 from tests.worlds import tiny_parameters

@@ -100,6 +100,34 @@ def test_misspelt_block__is_not_taken_for_a_variant() -> None:
         Settings.parse({"sherpa_paramters": {"lr": [0.1, 0.2]}})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "variants: nothing would be trained; list at least one of mobilenet_v2"),
+        ({"variants": []}, "variants: nothing would be trained"),
+        ({"variants": ["resnet18", "resnet34", "resnet18"]}, "'resnet18' stands 2 times; keep one"),
+        ({"variants": ["resnet18_../../x"]}, "'resnet18_../../x' cannot name a file"),
+        ({"variants": ["resnet18_a..b"]}, "'resnet18_a..b' cannot name a file"),
+        ({"variants": ["resnet18_ä b"]}, "cannot name a file"),
+        ({"variants": ["resnet18"], "resnet18_a/b": {}}, "'resnet18_a/b' cannot name a file"),
+        (
+            {"variants": ["resnet18"], "resnet18": {"lr": 0.1}},
+            "resnet18.lr: unknown key; put it under resnet18.optimal_",
+        ),
+    ],
+)
+def test_variants__are_named_once_and_can_name_files(given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse(given | {"batch_size": 0})
+    assert message in str(caught.value)
+    assert "2 mistakes" in str(caught.value)
+    assert "batch_size" in str(caught.value)
+
+
+def test_variants__may_have_single_dots_and_dashes() -> None:
+    assert Settings.parse({"variants": ["resnet18_v1.2-b"]}).variants == ["resnet18_v1.2-b"]
+
+
 def test_both_names_of_the_ranges__are_refused() -> None:
     with pytest.raises(SettingsError, match="keep one"):
         Settings.parse({"sherpa_parameters": {"lr": [0.1, 0.2]}, "hpo_parameters": {"lr": [0.1, 0.3]}})
@@ -138,11 +166,24 @@ def test_variant__listed_or_with_a_block_else_refused() -> None:
 
 def test_settings_file__is_used_when_the_block_says_so(tmp_path: Path) -> None:
     block = {"use_settings_file": 1, "optimal_hpo_settings": {"lr": 0.5}}
-    settings = Settings.parse({"resnet18": block, "save_dir": str(tmp_path)})
+    settings = Settings.parse({"variants": ["resnet18"], "resnet18": block, "save_dir": str(tmp_path)})
     assert settings.hyperparameters("resnet18").lr == 0.5
     chosen = Hyperparameters(lr=0.002, momentum=0.8, best_value=0.6)
     save_hyperparameters(tmp_path / "resnet18_settings.json", chosen)
     assert settings.hyperparameters("resnet18") == chosen
+    assert settings.hyperparameters("resnet18", tmp_path / "run").lr == 0.5, "another folder, and nothing there"
+
+
+def test_settings_file__relative_save_dir_does_not_start_at_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OBDB_DATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.parse({"variants": ["resnet18"], "resnet18": {"use_settings_file": 1}})
+    save_hyperparameters(tmp_path / "data_cache" / "models" / "resnet18_settings.json", Hyperparameters(lr=0.1))
+    assert settings.hyperparameters("resnet18").lr is None
+    save_hyperparameters(tmp_path / "cache" / "models" / "resnet18_settings.json", Hyperparameters(lr=0.2))
+    assert settings.hyperparameters("resnet18").lr == 0.2
 
 
 def test_hyperparameters_of_upstream__load_and_bad_ones_are_named(tmp_path: Path) -> None:

@@ -254,12 +254,14 @@ def test_order__every_frame_once_and_equal_steps_for_all_processes() -> None:
 
 def test_options_from_settings__a_searchs_best_goes_first(tmp_path: Path) -> None:
     block = {"optimal_hpo_settings": {"lr": 0.02, "gamma": 0.5, "step_size": 2}}
-    settings = Settings.parse({"resnet18": block, "max_train_epochs": 7, "batch_size": 3, "save_dir": str(tmp_path)})
+    settings = Settings.parse(
+        {"variants": ["resnet18"], "resnet18": block, "max_train_epochs": 7, "batch_size": 3, "save_dir": str(tmp_path)}
+    )
     given = TrainingOptions.from_settings(settings, "resnet18")
     assert (given.epochs, given.batch_size, given.lr, given.step_size, given.gamma) == (7, 3, 0.02, 2, 0.5)
     best = TrainingOptions.from_settings(settings, "resnet18", Hyperparameters(lr=0.3), epochs=1)
     assert (best.lr, best.epochs, best.step_size) == (0.3, 1, 2)
-    half = Settings.parse({"resnet18": {"optimal_hpo_settings": {"gamma": 0.5}}})
+    half = Settings.parse({"variants": ["resnet18"], "resnet18": {"optimal_hpo_settings": {"gamma": 0.5}}})
     assert TrainingOptions.from_settings(half, "resnet18").gamma is None
 
 

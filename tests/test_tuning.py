@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from obdb_lib.collect import collect_files, collect_sample, frames_of, overview
+from obdb_lib.collect import collect_files, collect_sample, collect_store, frames_of, overview
 from obdb_lib.detections import boxes_by_frame, frame_errors, read_detections, write_detections
 from obdb_lib.errors import CacheError, DatasetError, SettingsError
 from obdb_lib.evaluation import detect
@@ -79,6 +80,8 @@ def test_search_then_train_then_start_from_the_model(workbench: Workbench, store
     store.save_run(run_document(result, workbench))
     (run,) = store.runs(workbench.snapshot.id)
     assert (run["split_id"], run["checkpoint"]) == (workbench.split.id, str(result.checkpoint))
+    assert result.run_id in result.checkpoint.name, "a later run does not write over it"
+    assert (workbench.save_dir / "mobilenet_v2_model.pth").read_bytes() == result.checkpoint.read_bytes()
     blocks = Settings.parse(
         {"variants": ["mobilenet_v2"], "mobilenet_v2": {"pretrained_model_path": str(result.checkpoint)}}
     ).blocks
@@ -120,6 +123,54 @@ def test_collecting_a_folder_reports_missing_images(store: Store, tmp_path: Path
     snapshot = store.load(store.snapshot())
     assert overview(snapshot).loc[record.name].to_dict() == {"frames": 3, "boxes": 1, "Fat hen": 1}
     assert frames_of(store).missing(snapshot.frames["img_path"]) == [lost]
+
+
+def test_each_data_set_is_read_from_its_own_folder(store: Store, tmp_path: Path) -> None:
+    """Two data sets with images of one name: the first one's notebooks must not see the second one's pictures."""
+    found = []
+    for name, size in (("a", (96, 64)), ("b", (48, 32))):
+        record = task(frames=1, boxes={0: [("Fat hen", [5, 5, 25, 25])]}, size=size)
+        write_frames(tmp_path / name, [record])
+        coco.write([record], tmp_path / name / "annotations.json")
+        found.append(collect_files(store, tmp_path / name))
+    img_path = task(frames=1).meta["frames"][0]["name"]
+    assert frames_of(store, *found[0].roots).load(img_path).shape == (64, 96, 3)
+    assert frames_of(store, *found[1].roots, last=tmp_path / "a").load(img_path).shape == (32, 48, 3)
+
+
+def test_images_of_another_size_are_reported(store: Store, tmp_path: Path) -> None:
+    record = task(frames=2, boxes={0: [("Fat hen", [10, 10, 30, 30])]})
+    write_frames(tmp_path, [record])
+    wrong, broken = (frame["name"] for frame in record.meta["frames"])
+    Image.new("RGB", (48, 32)).save(tmp_path / wrong)
+    (tmp_path / broken).write_bytes(b"no image")
+    coco.write([record], tmp_path / "annotations.json")
+    problems = {problem.where: problem.what for problem in collect_files(store, tmp_path).problems}
+    assert "is 48 x 32, but its boxes were drawn on 96 x 64" in problems[wrong]
+    assert "cannot be read" in problems[broken]
+
+
+def test_the_store_as_it_is(store: Store, tmp_path: Path) -> None:
+    store.import_tasks([task(frames=2, boxes={0: [("Fat hen", [10, 10, 30, 30])]})])
+    collected = collect_store(store)
+    assert collected.tasks == [task().name]
+    assert collected.counts == {"tasks": 1, "frames": 2, "annotations": 1}
+    assert len(collected.problems) == 2, "both images are missing"
+
+
+def test_the_sample_never_replaces_real_tasks(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBDB_DATA_CACHE", str(tmp_path))
+    names = collect_sample(store, size="tiny").tasks
+    assert collect_sample(store, size="tiny").tasks == names, "the sample itself may be collected again"
+    store.import_tasks([task(names[0], frames=1)])
+    with pytest.raises(DatasetError, match="that are not the sample"):
+        collect_sample(store, size="tiny")
+    assert len(store.record(names[0]).meta["frames"]) == 1
+
+
+def test_images_without_any_box_have_an_overview() -> None:
+    table = overview(snapshot_of([task(frames=3)]))
+    assert table.loc[task().name].to_dict() == {"frames": 3, "boxes": 0}
 
 
 def test_unknown_sample_size_is_explained(store: Store) -> None:

@@ -12,6 +12,7 @@ from traitlets import Bytes, Dict, Float, Int, List, TraitError, Unicode, observ
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import ReviewError
+from obdb_lib.review import VERDICTS
 from widgets._base import STATIC, PlainWidget, refuse_unknown, sentence
 from widgets._pictures import FrameQueue, Pixels, around, cut, jpeg, shrink
 
@@ -23,7 +24,6 @@ CONTEXT_SCALE = 5.0
 
 CONTEXT_LEAST_PX = 320.0
 CROP_PX = 900
-VERDICTS = ("accept", "reject", "skip")
 DONE_WORDS = {"accept": "accepted", "reject": "rejected", "skip": "skipped"}
 NEEDED_KEYS = ("_id", "img_path", "object_class", "points")
 EMPTY_TEXT = "There is nothing to review: the queue has no suggestions."

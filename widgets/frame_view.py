@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -59,7 +60,8 @@ def frame_sheet(
 ) -> Image.Image:
     """Some frames with their boxes, side by side, each with its file name."""
     tiles = [draw_frame(img_path, load_frame, layers, TILE_PX) for img_path in img_paths]
-    wide, high = TILE_PX[0] + 6, TILE_PX[1] + _BAR_PX + 6
+    tallest = max((tile.height for tile in tiles), default=0)
+    wide, high = TILE_PX[0] + 6, tallest + _BAR_PX + 6
     rows = -(-max(len(tiles), 1) // columns)
     sheet = Image.new("RGB", (wide * min(columns, max(len(tiles), 1)), high * rows), "white")
     draw = ImageDraw.Draw(sheet)
@@ -120,7 +122,7 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
             for (name, boxes), box in zip(self._layers.items(), self._shown, strict=True)
         }
         counts = ", ".join(f"{len(boxes(img_path))} {name}s" for name, boxes in self._layers.items())
-        self._text.value = f"<b>{img_path}</b> &nbsp; {counts}"
+        self._text.value = f"<b>{html.escape(img_path)}</b> &nbsp; {html.escape(counts)}"
         self._image.value = jpeg(draw_frame(img_path, self._load, layers, BROWSER_PX))
 
 

@@ -37,6 +37,7 @@ def load_sample(store: Store) -> int:
 def jupyter_environment() -> dict[str, str]:
     """The environment with Jupyter's folders inside data_cache, so that the lab touches nothing of the user's own."""
     home = paths.data_cache() / "jupyter"
+    paths.share_cores()
     environment = paths.environment() | {
         "JUPYTER_CONFIG_DIR": str(home / "config"),
         "JUPYTER_DATA_DIR": str(home / "data"),

@@ -13,6 +13,12 @@ from obdb_lib.progress import Progress
 from obdb_lib.store import Store
 
 
+def cvat_address() -> str | None:
+    """``CVAT_URL``, or None."""
+    access = paths.cvat_access()
+    return access.url if access else None
+
+
 def open_cvat() -> CvatClient:
     """The server that the environment names.
 
@@ -32,6 +38,6 @@ def collect_cvat(store: Store, *, names: Sequence[str] | None = None, progress: 
     """Pull completed tasks with their frames; images land in ``data_cache/cvat``."""
     client = open_cvat()
     root = paths.data_cache() / "cvat"
-    known = [frame["name"] for task in store.task_names() for frame in store.record(task).meta["frames"]]
+    known = store.frame_names()
     found = pull_tasks(client, names=names, image_root=root, known_paths=known, progress=progress)
     return collect_result(store, f"CVAT at {client.url}", found, [root], progress=progress)

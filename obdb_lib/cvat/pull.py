@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from obdb_lib.cache import atomic_writer
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.labels import names_by_id
 from obdb_lib.cvat.names import paths_by_name
 from obdb_lib.errors import CvatError
+from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.progress import Progress, track, tracked
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, check_task, make_annotation
 
@@ -257,7 +256,6 @@ def _target(image_root: Path, img_path: str) -> Path:
 
 def _size(content: bytes) -> tuple[int, int] | None:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return ImageOps.exif_transpose(image).size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return upright_size(io.BytesIO(content))
+    except UNREADABLE:
         return None

@@ -87,8 +87,15 @@ def send(
     return PushResult(plan.push_id, tuple(pushed))
 
 
-def pushed_suggestions(entries: Iterable[Document]) -> set[str]:
-    """Ids of suggestions whose boxes are known to stand on CVAT, from journal entries of any pushes."""
-    return {
-        str(number) for entry in entries if entry["step"] == "verified" for number in entry.get("suggestion_ids", [])
-    }
+def pushed_suggestions(entries: Iterable[Document], *, server: str | None = None) -> set[str]:
+    """Ids of suggestions whose boxes are known to stand on CVAT, from journal entries of any pushes.
+
+    Args:
+        server: only on this one; on any when None.
+    """
+    done = [e for e in entries if e["step"] == "verified" and (server is None or _same(e["server"], server))]
+    return {str(number) for entry in done for number in entry.get("suggestion_ids", [])}
+
+
+def _same(first: str, second: str) -> bool:
+    return first.split("://")[-1].rstrip("/") == second.split("://")[-1].rstrip("/")

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class PushJournal(Protocol):
-    """Append-only notes of pushes; ``append`` returns when the note is safe."""
+    """Append-only notes of pushes; ``append`` returns when the note is safe, ``entries`` are in the order written."""
 
     def append(self, document: Document) -> None: ...
 
-    def entries(self, push_id: str) -> list[Document]: ...
+    def entries(self, source_task: str | None = None) -> list[Document]: ...
 
 
 class StoreJournal:
@@ -32,5 +32,5 @@ class StoreJournal:
     def append(self, document: Document) -> None:
         self._store.append_push(document)
 
-    def entries(self, push_id: str) -> list[Document]:
-        return self._store.pushes(push_id)
+    def entries(self, source_task: str | None = None) -> list[Document]:
+        return self._store.pushes(source_task)

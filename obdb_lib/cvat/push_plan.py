@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 
 from obdb_lib.cache import content_hash
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
 from obdb_lib.errors import CvatError, FrameError
+from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Document, Problem, TaskRecord, check_task, make_annotation, make_task
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ MAX_TASK_NAME = 256
 """CVAT's limit."""
 DECIMALS = 2
 """Of a pixel, in what is sent: CVAT's own XML has no more."""
-EXIF_ORIENTATION, EXIF_TURNED = 0x0112, (5, 6, 7, 8)
 SHOWN = 5
 
 
@@ -221,8 +220,8 @@ def _frames(
         _, width, height = places[img_path]
         try:
             file = frames.path(img_path)
-            size = _size(file)
-        except (FrameError, UnidentifiedImageError, OSError) as error:
+            size = upright_size(file)
+        except (FrameError, *UNREADABLE) as error:
             missing.append(f"{img_path} ({error})")
             continue
         if width and height and size != (width, height):
@@ -239,14 +238,6 @@ def _frames(
             f"places: {some(other_size)}. Point the image folders to the original images."
         )
     return tuple(planned.values())
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Width and height as CVAT will see them: turned upright by the EXIF tag."""
-    with Image.open(file) as image:
-        width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION) in EXIF_TURNED
-    return (height, width) if turned else (width, height)
 
 
 def _task_name(name: str) -> str:

@@ -54,11 +54,7 @@ class TaskPush:
     ) -> None:
         self.plan, self.task, self.client, self.journal = plan, task, client, journal
         self.project_id, self.bar = project_id, bar
-        self.entries = [
-            entry
-            for entry in journal.entries(plan.push_id)
-            if entry["source_task"] == task.source_task and entry["server"] == client.url  # ids mean nothing elsewhere
-        ]
+        self.entries = _own_or_unfinished(journal.entries(task.source_task), plan, client.url)
         begun = next((entry for entry in self.entries if entry["step"] == "create"), None)
         self.name = str(begun["task_name"]) if begun else task.name  # a repeat is planned at another hour
 
@@ -269,6 +265,21 @@ class TaskPush:
             f"{task_id}): {some([str(shape) for shape in shapes])}. It does so with boxes on frames that the task does "
             "not have; look at the task's frames, then run this step again."
         )
+
+
+def _own_or_unfinished(entries: list[Document], plan: PushPlan, server: str) -> list[Document]:
+    """Notes to go on from: of this very plan, else of an earlier one of the same model and data that was cut off.
+
+    A plan made after more boxes were accepted goes on in the task that its predecessor left unfinished; a finished
+    predecessor has nothing to go on with. Ids mean nothing on another server.
+    """
+    here = [entry for entry in entries if entry["server"] == server]
+    own = [entry for entry in here if entry["push_id"] == plan.push_id]
+    if own:
+        return own
+    alike = [e for e in here if (e["model"], e["snapshot_id"]) == (plan.model, plan.snapshot_id)]
+    closed = max((place for place, entry in enumerate(alike) if entry["step"] == "verified"), default=-1)
+    return alike[closed + 1 :]
 
 
 def _document(shape: PlannedShape, numbers: dict[str, int], labels: dict[str, int]) -> Document:

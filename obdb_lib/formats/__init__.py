@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from obdb_lib.errors import FormatError
@@ -19,6 +20,9 @@ COCO_FILES = re.compile(
 XML_FILES = re.compile(r"\.xml(\.gz)?$", re.IGNORECASE)
 PICKLE_FILES = re.compile(r"\.(pkl|pickle)(\.gz)?$", re.IGNORECASE)
 JSON_FILES = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
+IMAGE_FILES = re.compile(r"\.(png|jpe?g|tiff?|bmp|webp)$", re.IGNORECASE)
+MOST_LOOKED_AT = 10_000
+"""Files of a folder without annotations that are looked at for a better message."""
 WANTED = (
     "tasks/meta/annotation_data*.json[l][.gz] (mongoexport), *.xml (CVAT for images 1.1), annotations.json or "
     "instances_*.json, also in a subfolder annotations/ (COCO), *.pkl (upstream's tables)"
@@ -76,6 +80,12 @@ def _read_file(path: Path, image_root: Path | None) -> ReadResult:
 def _read_folder(folder: Path, image_root: Path | None) -> ReadResult:
     found = _look(folder, image_root or folder)
     if not found:
+        images = sum(bool(IMAGE_FILES.search(path.name)) for path in islice(folder.rglob("*"), MOST_LOOKED_AT))
+        if images:
+            raise FormatError(
+                f"{folder} holds {images} image{'s' * (images > 1)} but no annotations; looked for {WANTED}. "
+                "Put the export beside the images, or name its file and give this folder as an image root."
+            )
         raise FormatError(f"{folder} holds nothing to import; looked for {WANTED}.")
     chosen, *others = found
     result = ReadResult()

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from obdb_lib.errors import FormatError
+from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Problem, ReadResult, TaskRecord, check_task
 
 MAX_FILE_BYTES = 1 << 30
@@ -20,8 +19,6 @@ MAX_FILE_BYTES = 1 << 30
 small archive that would fill the memory; split a larger export by task."""
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
-EXIF_ORIENTATION = 0x0112
-EXIF_ON_ITS_SIDE = (5, 6, 7, 8)
 UPSTREAM_DATE = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -131,11 +128,8 @@ def image_size(name: str, root: Path) -> tuple[int, int] | None:
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()) or not path.is_file():
             return None
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in EXIF_ON_ITS_SIDE
-            return (height, width) if turned else (width, height)
-    except (OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError):
+        return upright_size(path)
+    except UNREADABLE:
         return None
 
 

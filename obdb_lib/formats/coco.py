@@ -47,6 +47,13 @@ def read(path: Path, *, image_root: Path | None = None) -> ReadResult:
         FormatError: the file is not JSON, or is not COCO.
     """
     data = _shared.parse_json(_shared.decode_text(_shared.read_bytes(path), path), path)
+    if isinstance(data, dict) and "images" in data:
+        for key in _LISTS:
+            if not isinstance(data.get(key, []), list):
+                raise FormatError(
+                    f"{path} is not COCO: wanted a list under {key!r}, got {_kind(data[key])}. "
+                    "Choose the annotation file of the export."
+                )
     if not looks_like_coco(data):
         raise FormatError(
             f"{path} is not COCO: wanted an object with the lists 'images', 'annotations' and 'categories', got "
@@ -90,6 +97,10 @@ def _describe(data: object) -> str:
     if isinstance(data, dict):
         return f"an object with {', '.join(repr(str(key)[:40]) for key in list(data)[:6]) or 'nothing in it'}"
     return f"a {type(data).__name__}"
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def _key(value: object) -> int | str | None:

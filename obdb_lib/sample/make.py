@@ -21,13 +21,13 @@ from obdb_lib.sample.species import CLASSES
 from obdb_lib.sample.strip import make_strip
 
 NOTE_NAME = "sample.json"
-VERSION = 1
+VERSION = 2
 """Raise it when the same seed draws another field, so that old samples are drawn again."""
 JPEG_QUALITY = 90
 MAX_HIDDEN_SHARE = 0.5
 RUN_SHARE, RUN_LENGTHS = 0.5, (2, 5)
 """Share of the hidden boxes that are one plant missed over consecutive frames, and how many frames (from, to)."""
-CREATED, UPDATED = "2020-06-15T08:00:00.000000Z", "2020-06-22T15:30:00.000000Z"
+CREATED, UPDATED = "2022-06-20T08:00:00.000000Z", "2022-06-27T15:30:00.000000Z"
 
 
 @dataclass(frozen=True)

@@ -86,19 +86,19 @@ class Recording:
 
 SESSIONS = (
     Session(
-        "20200520145736",
+        "20220518093012",
         Ground((0.47, 0.385, 0.305), damp=0.24, cloddiness=1.0, wheel_marks=False, straw=1.0),
         Light((0.8, -0.6), shadow=12, softness=2.0, sun=(0.74, 0.71, 0.65), sky=(0.36, 0.38, 0.43), relief=0.50),
         growth=1.05,
     ),
     Session(
-        "20200528110542",
+        "20220601104530",
         Ground((0.43, 0.37, 0.31), damp=0.34, cloddiness=0.75, wheel_marks=True, straw=0.5),
         Light((0.3, -0.95), shadow=4, softness=9.0, sun=(0.30, 0.30, 0.30), sky=(0.63, 0.66, 0.70), relief=0.60),
         growth=1.15,
     ),
     Session(
-        "20200603192414",
+        "20220615192414",
         Ground((0.48, 0.385, 0.295), damp=0.15, cloddiness=1.25, wheel_marks=False, straw=1.8),
         Light((-0.96, -0.28), shadow=26, softness=2.6, sun=(0.86, 0.70, 0.48), sky=(0.30, 0.31, 0.37), relief=0.62),
         growth=1.3,

@@ -1,14 +1,18 @@
 #!/bin/sh
 # The browser tests drive Chromium. Install Debian's or Ubuntu's package where we may; otherwise say how.
-for name in chromium chromium-browser google-chrome; do
-    command -v "$name" >/dev/null 2>&1 && exit 0
-done
+# The tests start OBDB_CHROMIUM or /usr/bin/chromium and no other, so look for that one alone.
+chromium="${OBDB_CHROMIUM:-/usr/bin/chromium}"
+command -v "$chromium" >/dev/null 2>&1 && exit 0
+if [ "$chromium" != /usr/bin/chromium ]; then
+    echo "OBDB_CHROMIUM names $chromium, which is not there. Browser tests are skipped." >&2
+    exit 0
+fi
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "No Chromium found; install it with your package manager. Browser tests are skipped." >&2
+    echo "No /usr/bin/chromium; install it with your package manager, or set OBDB_CHROMIUM to another one. Browser tests are skipped." >&2
     exit 0
 fi
 if [ "$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run="sudo -n"; else
-    echo "No Chromium found; browser tests are skipped. To run them: sudo apt-get install chromium" >&2
+    echo "No /usr/bin/chromium; browser tests are skipped. To run them: sudo apt-get install chromium, or set OBDB_CHROMIUM" >&2
     exit 0
 fi
 echo "Installing Chromium for the browser tests ..."

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from obdb_lib.batch import NOTEBOOKS, notebook_parameters
+from obdb_lib.batch import NOTEBOOKS
+from obdb_lib.parameters import notebook_parameters
 from obdb_lib.review import fold
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store

@@ -31,8 +31,8 @@ class MemoryJournal:
     def append(self, document: dict[str, Any]) -> None:
         self.documents.append(dict(document))
 
-    def entries(self, push_id: str) -> list[dict[str, Any]]:
-        return [dict(found) for found in self.documents if found["push_id"] == push_id]
+    def entries(self, source_task: str | None = None) -> list[dict[str, Any]]:
+        return [dict(found) for found in self.documents if source_task in (None, found["source_task"])]
 
     def steps(self) -> list[tuple[str, str]]:
         return [(found["step"], found["phase"]) for found in self.documents]

@@ -1,0 +1,105 @@
+"""What the store needs round pymongo: errors as one sentence, a second try, and a lock between processes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from bson import ObjectId
+from pymongo import WriteConcern
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
+
+from obdb_lib.errors import StoreError
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 15
+"""How long a lock outlives a holder that was killed; a holder at work renews it with each step."""
+LOCK_TIMEOUT_S = 600.0
+LOCK_POLL_S = 0.05
+REASON_LENGTH = 200
+NOISE = (" (configured timeouts", ", Timeout: ", ", Topology Description", ", full error: ")
+
+
+class Revivable(Protocol):
+    """Something on a server that it may be able to start again."""
+
+    def revive(self) -> bool: ...
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound=Revivable)
+
+
+def short_reason(error: Exception) -> str:
+    """What MongoDB said, without timeouts, topology and raw replies."""
+    text = str(error)
+    for noise in NOISE:
+        text = text.split(noise)[0]
+    return text[:REASON_LENGTH]
+
+
+def guarded(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """A method that may be called twice: when the connection broke and ``revive`` brought the server back, it is.
+
+    Raises:
+        StoreError: in place of any error of pymongo.
+    """
+
+    @wraps(method)
+    def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            try:
+                return method(self, *args, **kwargs)
+            except AutoReconnect as error:
+                if not self.revive():
+                    raise
+                logger.warning("the database was gone (%s) and was started again", short_reason(error))
+                return method(self, *args, **kwargs)
+        except PyMongoError as error:
+            raise StoreError(
+                f"MongoDB failed in {method.__name__.strip('_')}: {short_reason(error)}. Check that the server runs "
+                "and its disk has room, then run this step again; what was saved before is safe."
+            ) from error
+
+    return call
+
+
+@contextmanager
+def lease(locks: Collection[dict[str, Any]], name: str, owner: ObjectId) -> Iterator[Callable[[], None]]:
+    """Hold the lock ``name`` among all processes on this server; yields a function that renews it.
+
+    Times are the server's, so the clocks of two machines need not agree. ``owner`` may take it again while it holds it
+    (a second try after the server broke down in the first).
+
+    Raises:
+        StoreError: someone else holds it for too long, or took it over because it was not renewed in time.
+    """
+    locks = locks.with_options(write_concern=WriteConcern(w=1, j=False))  # a lock need not outlive the server
+    with suppress(DuplicateKeyError):  # someone else made it in the same moment
+        locks.update_one({"_id": name}, {"$setOnInsert": {"until": datetime(1970, 1, 1, tzinfo=UTC)}}, upsert=True)
+    until = {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": LEASE_S}}
+    take = [{"$set": {"owner": owner, "until": until}}]
+
+    def renew() -> None:
+        if not locks.update_one({"_id": name, "owner": owner}, take).matched_count:
+            raise StoreError(f"{name!r} is written by another process at the same time; run this step again")
+
+    free = {"_id": name, "$or": [{"owner": owner}, {"$expr": {"$lte": ["$until", "$$NOW"]}}]}
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while not locks.update_one(free, take).matched_count:
+        if time.monotonic() > deadline:
+            raise StoreError(f"{name!r} is still written by another process after {LOCK_TIMEOUT_S:.0f} s; wait for it")
+        time.sleep(LOCK_POLL_S)
+    try:
+        yield renew
+    finally:
+        with suppress(PyMongoError):  # it runs out by itself
+            locks.update_one({"_id": name, "owner": owner}, {"$set": {"until": datetime(1970, 1, 1, tzinfo=UTC)}})
