@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from obdb_lib.checkpoints import load_detector
 from obdb_lib.collect import collect_files, collect_sample, collect_store, frames_of, overview
 from obdb_lib.detections import boxes_by_frame, frame_errors, read_detections, write_detections
 from obdb_lib.errors import CacheError, DatasetError, SettingsError
@@ -18,6 +19,7 @@ from obdb_lib.settings import Settings
 from obdb_lib.splits import by_groups
 from obdb_lib.store import Store
 from obdb_lib.tuning import Workbench, run_document
+from tests.conftest import PROJECT
 from tests.helpers import random_boxes, snapshot_of, task, write_frames
 
 NAMES = [f"FieldData 2020052{day}145736 {camera} GH0{day}0068" for day in range(3) for camera in ("1L", "2R")]
@@ -90,6 +92,17 @@ def test_search_then_train_then_start_from_the_model(workbench: Workbench, store
     frames = workbench.split.part("val")
     both = [detect(model, workbench.frames, frames, score_threshold=0.01) for model in (later, result.checkpoint)]
     np.testing.assert_allclose(both[0]["score"], both[1]["score"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_upstreams_example_trains_its_resnet18(workbench: Workbench) -> None:
+    """settings.example.json as it is, but for the size of frames and the number of epochs, which want a GPU."""
+    settings = Settings.load(PROJECT / "settings.example.json")
+    smaller = settings.model_copy(update={"image_size": 96, "max_train_epochs": 1})
+    result = Workbench(**{**workbench.__dict__, "settings": smaller}).train("resnet18")
+    assert result.history["loss"].notna().all()
+    assert result.settings["options"]["lr"] == settings.hyperparameters("resnet18").lr
+    assert load_detector(result.checkpoint).spec.architecture == "resnet18"
 
 
 def test_detections_survive_their_file_and_errors_are_counted(workbench: Workbench, tmp_path: Path) -> None:
