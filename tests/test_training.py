@@ -161,7 +161,9 @@ def test_kill_nine__then_resume_equals_the_undisturbed_run(tmp_path: Path) -> No
         folder.mkdir(exist_ok=True)
         return [sys.executable, "-m", "tests.train_script", str(folder), "3", resume, pause]
 
-    undisturbed = fit(network(), *datasets(whole), options(3), save_dir=whole / "out")
+    # A process of its own, too: sums of another number of threads differ in their last digits.
+    subprocess.run(command(whole, "0", "0"), cwd=PROJECT_ROOT, env=environment, check=True, timeout=300)
+    undisturbed = json.loads((whole / "answer0.json").read_text())
     process = subprocess.Popen(command(killed, "0", "0.3"), cwd=PROJECT_ROOT, env=environment)
     steps = killed / "steps.txt"
     deadline = time.monotonic() + 240
@@ -174,8 +176,8 @@ def test_kill_nine__then_resume_equals_the_undisturbed_run(tmp_path: Path) -> No
     assert load_checkpoint(killed / "out" / "mobilenet_v2_last.pth").resume["state"]["epoch"] == 1
     subprocess.run(command(killed, "1", "0"), cwd=PROJECT_ROOT, env=environment, check=True, timeout=300)
     resumed = json.loads((killed / "answer0.json").read_text())
-    assert resumed["loss"] == pytest.approx(undisturbed.history["loss"].tolist(), rel=1e-4)
-    assert resumed["best"] == pytest.approx(undisturbed.best_map50, abs=1e-3)
+    assert resumed["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
+    assert resumed["best"] == pytest.approx(undisturbed["best"], abs=1e-3)
     assert sorted(file.name for file in (killed / "out").iterdir()) == sorted(f.name for f in (whole / "out").iterdir())
 
 
