@@ -248,6 +248,10 @@ function render({ model, el }) {
   const unlock = () => {
     view.pending = false;
     root.classList.remove("obdb-busy");
+    const waiting = view.waiting;
+    view.waiting = null;
+    // A key pressed while Python was still busy counts if the box it was pressed on is still the one on the screen.
+    if (waiting && waiting.id === view.shown) act(waiting.name);
   };
 
   const act = (name) => {
@@ -257,7 +261,9 @@ function render({ model, el }) {
       view.zoomed = !view.zoomed;
       root.classList.toggle("obdb-zoomed", view.zoomed);
       redraw();
-    } else if (!view.pending && view.shown) {
+    } else if (view.pending) {
+      view.waiting = { name, id: view.shown };
+    } else if (view.shown) {
       // A verdict on a box that is not on the screen yet is dropped: nobody has seen it.
       if (VERDICTS.includes(name) && view.shown !== model.get("item").id) return;
       view.pending = true;
