@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from obdb_lib.batch import NOTEBOOKS, run_batch
+from obdb_lib.batch import NOTEBOOKS, BatchSummary, run_batch
 from obdb_lib.parameters import notebook_parameters
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
-from tests.worlds import tiny_parameters
+from tests.cvat_server import StandIn
+from tests.cvat_server.helpers import PASSWORD, log_in, stored_shapes
+from tests.worlds import LOW_SCORE, tiny_parameters
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -59,11 +61,48 @@ def test_shape(name: str) -> None:
             assert not re.search(r"^\s*(class |def |import )", code, re.M), "classes and functions live in the library"
 
 
+def numbers_of(parameters: dict[str, object], folder: Path, stage: str) -> dict[str, Any]:
+    """Run one notebook again, in the folder of an earlier run."""
+    summary = run_batch(parameters, stages=[stage], folder=folder)
+    assert summary.ok, summary.text()
+    return summary.stages[0].numbers
+
+
+def printed(notebook: Path) -> str:
+    """All text that the cells of an executed notebook printed."""
+    outputs = [output for cell in json.loads(notebook.read_text())["cells"] for output in cell.get("outputs", [])]
+    return "".join("".join(output.get("text", [])) for output in outputs)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_all_five_run_headless_on_a_tiny_sample(tmp_path: Path) -> None:
-    summary = run_batch(tiny_parameters(tmp_path) | {"ACCEPT_SCORE": 0.2}, folder=tmp_path / "run")
+def test_all_five_run_headless_on_a_tiny_sample_and_go_round_cvat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review: dict[str, object] = {"MIN_SCORE": LOW_SCORE, "ACCEPT_SCORE": 0.2}
+    summary = run_batch(tiny_parameters(tmp_path) | review, folder=tmp_path / "run")
     assert summary.ok, summary.text()
+    check_run(tmp_path / "run", summary)
+    accepted = summary.stages[-1].numbers["accepted"]
+    assert accepted > 0, "the tiny detector finds at least something"
+    with StandIn() as server:
+        for name, value in {"URL": server.url, "USERNAME": "admin", "PASSWORD": PASSWORD}.items():
+            monkeypatch.setenv(f"CVAT_{name}", value)
+        for expected in (accepted, 0):  # the second time there is nothing left to send
+            pushed = numbers_of(review | {"CONFIRM_PUSH": True}, tmp_path / "run", "05_review_and_push")
+            assert pushed["pushed"] == expected
+            assert len(stored_shapes(server)) == accepted
+        assert PASSWORD not in (tmp_path / "run" / "05_review_and_push.ipynb").read_text()
+        client = log_in(server)
+        for job in client.list_all("jobs"):
+            client.request("PATCH", f"jobs/{job['id']}", body={"stage": "acceptance", "state": "completed"})
+        pulled = numbers_of({"PULL_FROM_CVAT": True}, tmp_path / "pulled", "01_collect_annotations")
+        assert (pulled["boxes"], pulled["problems"]) == (accepted, 0)
+        assert server.url in printed(tmp_path / "pulled" / "01_collect_annotations.ipynb")
+
+
+def check_run(folder: Path, summary: BatchSummary) -> None:
+    """Numbers, pages and documents of a run over the tiny sample."""
     numbers = {stage.stage: stage.numbers for stage in summary.stages}
     assert numbers["01_collect_annotations"]["frames"] == 48
     assert numbers["02_explore_and_split"]["leak"] == 0
@@ -71,19 +110,19 @@ def test_all_five_run_headless_on_a_tiny_sample(tmp_path: Path) -> None:
     assert numbers["03_tune_and_train"]["trials"] == 2
     assert 0 <= numbers["04_evaluate"]["AP50"] <= 1
     for stage in STAGES:
-        page = (tmp_path / "run" / f"{stage}.html").read_text()
+        page = (folder / f"{stage}.html").read_text()
         assert "Traceback" not in page
         assert not re.search(r'<(script|link)[^>]+(src|href)="https?://', page), "pages must open offline"
-    executed = json.loads((tmp_path / "run" / "02_explore_and_split.ipynb").read_text())
+    executed = json.loads((folder / "02_explore_and_split.ipynb").read_text())
     kinds = {
         kind for cell in executed["cells"] for output in cell.get("outputs", []) for kind in output.get("data", {})
     }
     assert "image/png" in kinds, "headless, the map is a picture"
     assert "application/vnd.jupyter.widget-view+json" not in kinds
-    written = json.loads((tmp_path / "run" / "summary.json").read_text())
+    written = json.loads((folder / "summary.json").read_text())
     assert [stage["state"] for stage in written["stages"]] == ["ok"] * 5
     with Store() as store:
-        run_id = json.loads((tmp_path / "run" / "05_review_and_push.json").read_text())["run_id"]
+        run_id = json.loads((folder / "05_review_and_push.json").read_text())["run_id"]
         snapshot_id = numbers["01_collect_annotations"]["snapshot"]
         suggestions = store.suggestions(snapshot_id, run_id)
         assert len(suggestions) == numbers["05_review_and_push"]["suggestions"]
