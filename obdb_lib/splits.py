@@ -43,6 +43,12 @@ class Split:
     frames: pd.DataFrame
     parameters: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def group_by(self) -> tuple[str, ...]:
+        """What was not torn apart, such as ("video",); empty for a split that knows no groups."""
+        found = self.parameters.get("group_by")
+        return tuple(str(name) for name in found) if isinstance(found, list | tuple) else ()
+
     def part(self, name: str) -> list[str]:
         """Sorted img_paths of one part.
 

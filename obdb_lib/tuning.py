@@ -101,10 +101,9 @@ class Workbench:
 
     def search_parts(self) -> tuple[list[str], list[str]]:
         """Frames that trials train on and are judged on: group-disjoint parts of train, cut to ``fake_dataset_len``."""
-        group_by = self.split.parameters.get("group_by") or ["video"]
         inner = by_groups(
             self.snapshot,
-            group_by=[str(name) for name in group_by],  # type: ignore[attr-defined]  # a list in every split by groups
+            group_by=self.split.group_by or ("video",),
             shares={"train": 1 - JUDGE_SHARE, "val": JUDGE_SHARE},
             duplicates=self.duplicates,
             frames=self.part("train"),

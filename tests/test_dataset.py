@@ -20,7 +20,7 @@ from tests.tiny_field import CLASSES, COLOURS, COLUMNS, make_field
 def make_dataset(root: Path, count: int = 4, **changes: object) -> DetectionDataset:
     frames, img_paths, truth = make_field(root / "images", count, size=(96, 64), empty=1)
     options = {"image_size": 48, "cache_dir": root / "cache", **changes}
-    return DetectionDataset(frames, img_paths, truth, CLASSES, **options)  # type: ignore[arg-type]
+    return DetectionDataset(frames, img_paths, truth, CLASSES, **options)
 
 
 def test_sample__shapes_types_and_scaled_boxes(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_frames__are_decoded_once_and_again_when_replaced(tmp_path: Path) -> Non
     loads: list[str] = []
 
     class Counting(FrameStore):
-        def load(self, img_path: str) -> np.ndarray:  # type: ignore[type-arg]
+        def load(self, img_path: str) -> np.ndarray:
             loads.append(img_path)
             return super().load(img_path)
 
@@ -121,12 +121,12 @@ def test_wrong_input__is_named(tmp_path: Path) -> None:
     frames, img_paths, truth = make_field(tmp_path / "images", 2)
     where = {"image_size": 32, "cache_dir": tmp_path / "cache"}
     with pytest.raises(DatasetError, match="no frames"):
-        DetectionDataset(frames, [], truth, CLASSES, **where)  # type: ignore[arg-type]
+        DetectionDataset(frames, [], truth, CLASSES, **where)
     with pytest.raises(DatasetError, match="listed twice"):
-        DetectionDataset(frames, [*img_paths, img_paths[0]], truth, CLASSES, **where)  # type: ignore[arg-type]
+        DetectionDataset(frames, [*img_paths, img_paths[0]], truth, CLASSES, **where)
     foreign = pd.DataFrame([(img_paths[0], "oak", 1.0, 1.0, 9.0, 9.0)], columns=COLUMNS)
     with pytest.raises(DatasetError, match="'oak'"):
-        DetectionDataset(frames, img_paths, foreign, CLASSES, **where)  # type: ignore[arg-type]
+        DetectionDataset(frames, img_paths, foreign, CLASSES, **where)
 
 
 def test_resize__keeps_small_frames_whole_and_the_longest_side(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def test_same_seed__same_trials_whatever_else_throws_dice() -> None:
     np.random.seed(5)
     first = search(hill, RANGES, max_num_trials=5, seed=2).trials
     np.random.seed(6)
-    before = np.random.get_state()[1].copy()  # type: ignore[union-attr,index]
+    before = np.random.get_state()[1].copy()
     second = search(noisy, RANGES, max_num_trials=5, seed=2).trials
     pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"))
     assert not search(hill, RANGES, max_num_trials=2, seed=9).trials["lr"].equals(first["lr"][:2])
     np.random.seed(6)
     search(hill, RANGES, max_num_trials=2, seed=9)
-    np.testing.assert_array_equal(before, np.random.get_state()[1])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(before, np.random.get_state()[1])
 
 
 def test_all_five_parameters_of_upstream__with_whole_step_sizes() -> None:
@@ -116,7 +116,7 @@ def test_record__continues_where_it_stopped(tmp_path: Path) -> None:
     assert part.partial
     assert len(part.trials) == 4
     calls: list[float] = []
-    rest = search(lambda v: calls.append(0) or hill(v), RANGES, max_num_trials=6, seed=4, record=record)  # type: ignore[func-returns-value]
+    rest = search(lambda v: calls.append(0) or hill(v), RANGES, max_num_trials=6, seed=4, record=record)
     assert len(calls) == 2
     pd.testing.assert_frame_equal(rest.trials.drop(columns="seconds"), whole.drop(columns="seconds"), rtol=1e-6)
     other = search(hill, RANGES, max_num_trials=2, seed=4, record=record, data_key="another snapshot")
@@ -219,8 +219,8 @@ def test_study__repeats_sherpas_own_answers() -> None:
 def test_real_trials__train_and_judge(tmp_path: Path) -> None:
     frames, img_paths, truth = make_field(tmp_path / "images", 8, size=(64, 64))
     options = {"image_size": 64, "cache_dir": tmp_path / "cache"}
-    train = DetectionDataset(frames, img_paths[:5], truth, CLASSES, **options)  # type: ignore[arg-type]
-    judge = DetectionDataset(frames, img_paths[5:], truth, CLASSES, **options)  # type: ignore[arg-type]
+    train = DetectionDataset(frames, img_paths[:5], truth, CLASSES, **options)
+    judge = DetectionDataset(frames, img_paths[5:], truth, CLASSES, **options)
     objective = training_objective(
         lambda: build_detector("mobilenet_v2", CLASSES, image_size=64),
         train,

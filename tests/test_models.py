@@ -34,7 +34,7 @@ def test_deep_variants__are_what_their_name_says(variant: str) -> None:
     with torch.device("meta"):
         detector = rebuild_detector(spec)
     blocks = {"resnet50": 6, "resnet101": 23, "resnet152": 36}
-    assert len(detector.network.backbone.body.layer3) == blocks[variant]  # type: ignore[union-attr,arg-type]
+    assert len(detector.network.backbone.body.layer3) == blocks[variant]
 
 
 def test_mobilenet__starts_from_imagenet_features_with_fixed_norms() -> None:
@@ -49,9 +49,9 @@ def test_mobilenet__starts_from_imagenet_features_with_fixed_norms() -> None:
 
 def test_network_normalises__and_nothing_else_does() -> None:
     transform = build_detector("mobilenet_v2", CLASSES, image_size=64).network.transform
-    assert tuple(transform.image_mean) == models.IMAGENET_MEAN  # type: ignore[union-attr,arg-type]
+    assert tuple(transform.image_mean) == models.IMAGENET_MEAN
     grey = [torch.tensor(models.IMAGENET_MEAN).view(3, 1, 1).expand(3, 64, 64)]
-    normalised, _ = transform(grey)  # type: ignore[operator]
+    normalised, _ = transform(grey)
     assert float(normalised.tensors.abs().max()) < 1e-5
     assert normalised.tensors.shape == (1, 3, 64, 64)
 
@@ -80,9 +80,9 @@ def test_resnet_weights_that_can_be_had__are_loaded(monkeypatch: pytest.MonkeyPa
     stored = resnet18(weights=None).state_dict()
     monkeypatch.setattr(models, "_download", lambda name: (stored, "ResNet18_Weights.IMAGENET1K_V1"))
     detector = build_detector("resnet18", CLASSES, image_size=64)
-    body = detector.network.backbone.body  # type: ignore[union-attr]
-    assert torch.equal(body.conv1.weight, stored["conv1.weight"])  # type: ignore[union-attr]
-    assert not body.conv1.weight.requires_grad  # type: ignore[union-attr]
+    body = detector.network.backbone.body
+    assert torch.equal(body.conv1.weight, stored["conv1.weight"])
+    assert not body.conv1.weight.requires_grad
     assert "ResNet18_Weights.IMAGENET1K_V1" in detector.spec.weights
 
 

@@ -20,10 +20,10 @@ def test_decisions_stand_until_undone(store: Store) -> None:
     journal.decide(SUGGESTIONS[1], "reject")
     journal.decide(SUGGESTIONS[0], "reject")  # a change of mind
     assert {key: d["verdict"] for key, d in journal.standing().items()} == {"s0": "reject", "s1": "reject"}
-    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert journal.undo()["suggestion_id"] == "s0"
     assert journal.standing()["s0"]["verdict"] == "accept"
-    assert journal.undo()["suggestion_id"] == "s1"  # type: ignore[index]
-    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert journal.undo()["suggestion_id"] == "s1"
+    assert journal.undo()["suggestion_id"] == "s0"
     assert journal.standing() == {}
     assert journal.undo() is None
     assert len(store.decisions()) == 6, "nothing is ever removed"
@@ -33,7 +33,7 @@ def test_undo_takes_back_only_ones_own(store: Store) -> None:
     ann, bob = Journal(store, who="ann"), Journal(store, who="bob")
     ann.decide(SUGGESTIONS[0], "accept")
     bob.decide(SUGGESTIONS[1], "accept")
-    assert ann.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert ann.undo()["suggestion_id"] == "s0"
     assert ann.undo() is None
     assert list(ann.standing()) == ["s1"]
 
@@ -43,7 +43,7 @@ def test_undo_stays_within_the_queue(store: Store) -> None:
     journal.decide(SUGGESTIONS[0], "accept")
     Journal(store, who="ann").decide(SUGGESTIONS[5], "accept")
     assert list(journal.standing()) == ["s0"]
-    assert journal.undo()["suggestion_id"] == "s0"  # type: ignore[index]
+    assert journal.undo()["suggestion_id"] == "s0"
 
 
 def test_an_entry_says_who_when_model_and_snapshot(store: Store) -> None:

@@ -365,7 +365,7 @@ def test_plants_of_a_species_differ_and_fill_their_reach(species: Species) -> No
 )
 def test_bad_arguments_are_refused(tmp_path: Path, arguments: dict[str, float], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        make_sample(tmp_path, size=SMALL, **arguments)  # type: ignore[arg-type]
+        make_sample(tmp_path, size=SMALL, **arguments)
     assert not list(tmp_path.iterdir())
 
 

@@ -114,7 +114,7 @@ def test_same_seed_same_split(snapshot: Snapshot) -> None:
 )
 def test_impossible_splits_are_explained(snapshot: Snapshot, arguments: dict[str, object], word: str) -> None:
     with pytest.raises(SplitError, match=word):
-        by_groups(snapshot, **arguments)  # type: ignore[arg-type]
+        by_groups(snapshot, **arguments)
 
 
 def test_search_finds_the_best_of_all_assignments() -> None:

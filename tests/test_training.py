@@ -41,7 +41,7 @@ def network(seed: int = 0) -> Detector:
 
 
 def options(epochs: int = 2, **changes: object) -> TrainingOptions:
-    return TrainingOptions(epochs=epochs, **{"batch_size": 2, "device": "cpu", **changes})  # type: ignore[arg-type]
+    return TrainingOptions(epochs=epochs, **{"batch_size": 2, "device": "cpu", **changes})
 
 
 class Recorder:
@@ -70,8 +70,8 @@ class Recorder:
 def test_detector__overfits_four_images(tmp_path: Path) -> None:
     frames, img_paths, truth = make_field(tmp_path / "images", 5, size=(64, 64))
     where = {"image_size": 64, "cache_dir": tmp_path / "cache"}
-    train = DetectionDataset(frames, img_paths[:4], truth, CLASSES, **where)  # type: ignore[arg-type]
-    val = DetectionDataset(frames, img_paths[4:], truth, CLASSES, **where)  # type: ignore[arg-type]
+    train = DetectionDataset(frames, img_paths[:4], truth, CLASSES, **where)
+    val = DetectionDataset(frames, img_paths[4:], truth, CLASSES, **where)
     result = fit(network(), train, val, options(100, batch_size=4, judge_every=100, lr=0.02), save_dir=tmp_path / "out")
     found = detect(result.checkpoint, frames, img_paths[:4], score_threshold=0.01, device="cpu")
     assert coco_metrics(found, train.truth, train.img_paths, CLASSES).ap50 > 0.8
@@ -147,7 +147,7 @@ def test_interrupt__keeps_the_model_and_resumes_to_the_same_end(tmp_path: Path, 
 
 def test_stop__is_asked_after_every_step(tmp_path: Path, data: Data) -> None:
     calls: list[int] = []
-    result = fit(network(), *data, options(5), save_dir=tmp_path, stop=lambda: calls.append(1) or len(calls) == 3)  # type: ignore[func-returns-value]
+    result = fit(network(), *data, options(5), save_dir=tmp_path, stop=lambda: calls.append(1) or len(calls) == 3)
     assert result.partial
     assert len(calls) == 3
     assert result.checkpoint.exists()

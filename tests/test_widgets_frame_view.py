@@ -69,7 +69,7 @@ def test_cluster_sheet_has_a_row_a_cluster() -> None:
         asked.append(sorted(ids))
         return [encode_jpeg(grey("")) for _ in ids]
 
-    sheet = cluster_sheet(points, crops)  # type: ignore[arg-type]
+    sheet = cluster_sheet(points, crops)
     assert asked == [["a", "b", "c"], ["d"], ["e"]]
     assert sheet.height == 3 * (sheet.height // 3)
 

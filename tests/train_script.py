@@ -25,8 +25,8 @@ TRAIN, VAL = 8, 3
 def datasets(folder: Path) -> tuple[DetectionDataset, DetectionDataset]:
     frames, img_paths, truth = make_field(folder / "images", TRAIN + VAL, size=(64, 64))
     where = {"image_size": 64, "cache_dir": folder / "cache"}
-    train = DetectionDataset(frames, img_paths[:TRAIN], truth, CLASSES, augment=True, **where)  # type: ignore[arg-type]
-    return train, DetectionDataset(frames, img_paths[TRAIN:], truth, CLASSES, **where)  # type: ignore[arg-type]
+    train = DetectionDataset(frames, img_paths[:TRAIN], truth, CLASSES, augment=True, **where)
+    return train, DetectionDataset(frames, img_paths[TRAIN:], truth, CLASSES, **where)
 
 
 def main() -> None:
