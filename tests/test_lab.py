@@ -17,7 +17,10 @@ import psutil
 import pytest
 import requests
 
-from obdb_lib.cli.lab import ANNOUNCEMENTS, lab_command, main
+from obdb_lib import collect
+from obdb_lib.cli.lab import ANNOUNCEMENTS, lab_command, load_sample, main
+from obdb_lib.sample import TINY_SIZE
+from obdb_lib.store import Store
 from tests.conftest import PROJECT
 
 START_S = 90.0
@@ -97,6 +100,17 @@ def test_command_never_listens_beyond_loopback() -> None:
     command = lab_command(port=1234, browser=False)
     assert "--ServerApp.ip=127.0.0.1" in command
     assert not any("token=''" in part or "allow_remote_access" in part for part in command)
+
+
+def test_the_lab_loads_the_sample_that_notebook_01_collects_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(collect.SAMPLE_SIZES, "default", TINY_SIZE)
+    assert load_sample(store) == TINY_SIZE.tasks
+    before = store.snapshot()
+    again = collect.collect_sample(store)
+    assert len(again.tasks) == TINY_SIZE.tasks
+    assert store.snapshot() == before
 
 
 def test_stop_with_nothing_running(

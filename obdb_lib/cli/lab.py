@@ -17,9 +17,9 @@ import psutil
 
 from obdb_lib import mongod, paths
 from obdb_lib.cache import write_json
+from obdb_lib.collect import collect_sample
 from obdb_lib.errors import ObdbError
 from obdb_lib.progress import LogProgress
-from obdb_lib.sample import make_sample
 from obdb_lib.store import Store
 
 ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
@@ -28,10 +28,7 @@ STOP_TIMEOUT_S = 15
 
 def load_sample(store: Store) -> int:
     """Draw the built-in field if it is not there and put it into the store; returns the number of tasks."""
-    sample = make_sample(paths.data_cache() / "sample", progress=LogProgress())
-    store.import_tasks(sample.tasks)
-    store.add_image_roots([sample.root])
-    return len(sample.tasks)
+    return len(collect_sample(store, progress=LogProgress()).tasks)
 
 
 def jupyter_environment() -> dict[str, str]:
