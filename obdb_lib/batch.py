@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 NOTEBOOKS = paths.PROJECT_ROOT / "notebooks"
 KERNEL = "python3"
+KERNEL_CONFIG = {"KernelManager": {"transport_encryption": "auto"}}
+"""Talk with a kernel is encrypted even on loopback, where other users of the machine could listen."""
 SAVE_EVERY_S = 15
 """The output notebook is saved this often while a long cell runs."""
 FAILED, WRONG_PARAMETERS = 1, 2
@@ -101,7 +103,7 @@ def run_batch(
     folder = _make_folder(folder)
     summary = BatchSummary(folder, [StageSummary(stage) for stage in stages])
     started = time.monotonic()
-    with _MemoryWatch() as memory:
+    with MemoryWatch() as memory:
         for number, stage in enumerate(summary.stages, 1):
             logger.info("%d/%d %s", number, len(stages), stage.stage)
             own = {**by_stage[stage.stage], "INTERACTIVE": False, "RUN_DIR": str(folder)}
@@ -149,8 +151,7 @@ def _run_stage(stage: StageSummary, notebooks: Path, folder: Path, parameters: M
             progress_bar=sys.stderr.isatty(),
             store_widget_state=False,
             autosave_cell_every=SAVE_EVERY_S,
-            # Encrypted even on loopback, where other users of the machine could listen.
-            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            config=Config(KERNEL_CONFIG),
         )
         stage.numbers = dict(read_result(folder, stage.stage).get("summary", {}))
         stage.state = "ok"
@@ -183,7 +184,7 @@ def _copy_plotly(folder: Path) -> None:
     shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder / "plotly.min.js")
 
 
-class _MemoryWatch:
+class MemoryWatch:
     """Largest sum of resident memory of this process and all its children, sampled twice a second, in bytes."""
 
     def __init__(self) -> None:
@@ -191,7 +192,7 @@ class _MemoryWatch:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> _MemoryWatch:
+    def __enter__(self) -> MemoryWatch:
         self._thread.start()
         return self
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,8 +190,7 @@ def make_embedder(name: str) -> Embedder:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, _ = mobilenet_v2_backbone()
-    features: torch.nn.Module = network.features  # type: ignore[assignment]
-    features = features.eval().to(device).to(memory_format=torch.channels_last)
+    features = cast(torch.nn.Module, network.features).eval().to(device).to(memory_format=torch.channels_last)
     mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
 

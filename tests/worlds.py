@@ -11,8 +11,8 @@ LOW_SCORE = 0.05
 """A detector trained for seconds on 32 frames is unsure of everything; real runs take the default of notebook 05."""
 
 
-def tiny_settings(folder: Path) -> Path:
-    """settings.cpu.json made small, as a file in ``folder``."""
+def tiny_settings(folder: Path, **own: object) -> Path:
+    """settings.cpu.json made small, with keys of your ``own``, as a file in ``folder``."""
     settings = json.loads((PROJECT / "settings.cpu.json").read_text())
     settings |= {
         "image_size": 256,
@@ -20,6 +20,7 @@ def tiny_settings(folder: Path) -> Path:
         "fake_dataset_len": 16,
         "search_epochs": 1,
         "max_num_trials": 2,
+        **own,
     }
     path = folder / "settings.json"
     path.write_text(json.dumps(settings))
