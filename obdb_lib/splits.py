@@ -23,6 +23,26 @@ from obdb_lib.snapshots import Snapshot
 PARTS = ("train", "val", "test", "excluded")
 GROUPINGS = ("task", "video", "session", "camera", "duplicate_group")
 DEFAULT_SHARES = {"train": 0.8, "val": 0.2}
+BUILDER = "builder"
+"""In an Edit: give the frames back to where the strategy had put them."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One act of a person on a split: these frames to that part.
+
+    Attributes:
+        part: one of PARTS, or BUILDER.
+        img_paths: the frames, sorted.
+    """
+
+    part: str
+    img_paths: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.part not in (*PARTS, BUILDER):
+            raise SplitError(f"frames cannot be put into {self.part!r}; the parts are {', '.join((*PARTS, BUILDER))}")
+        object.__setattr__(self, "img_paths", tuple(sorted(set(self.img_paths))))
 
 
 @dataclass(frozen=True)
@@ -35,6 +55,7 @@ class Split:
         strategy: ``groups`` or ``every_nth``.
         frames: columns img_path, part (one of PARTS).
         parameters: what it was made with, plain values.
+        edits: what a person changed afterwards, in order; ``frames`` is the result of them.
     """
 
     id: str
@@ -42,6 +63,7 @@ class Split:
     strategy: str
     frames: pd.DataFrame
     parameters: Mapping[str, object] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
 
     @property
     def group_by(self) -> tuple[str, ...]:
@@ -70,11 +92,17 @@ class Split:
             "snapshot_id": self.snapshot_id,
             "strategy": self.strategy,
             "parameters": dict(self.parameters),
+            "edits": [edit.part for edit in self.edits],
             "counts": self.frames["part"].value_counts().to_dict(),
             "created": datetime.now(UTC),
         }
+        # Which edits touched a frame stands with the frame: one document with all could outgrow MongoDB's limit.
+        touched: dict[str, list[int]] = {}
+        for number, edit in enumerate(self.edits):
+            for img_path in edit.img_paths:
+                touched.setdefault(img_path, []).append(number)
         rows = zip(self.frames["img_path"], self.frames["part"], strict=True)
-        return document, [{"img_path": img_path, "part": part} for img_path, part in rows]
+        return document, [{"img_path": path, "part": part, "edits": touched.get(path, [])} for path, part in rows]
 
 
 def split_from_documents(document: Document, frames: Sequence[Document]) -> Split:
@@ -83,8 +111,13 @@ def split_from_documents(document: Document, frames: Sequence[Document]) -> Spli
     Raises:
         SplitError: frames are missing or changed: their hash is not the split's id.
     """
-    table = pd.DataFrame(frames, columns=["img_path", "part"]).sort_values("img_path", ignore_index=True)
-    split = _make(document["snapshot_id"], document["strategy"], table, document.get("parameters", {}))
+    table = pd.DataFrame(frames, columns=["img_path", "part"])
+    acts: list[list[str]] = [[] for _ in document.get("edits", [])]
+    for frame in frames:
+        for number in frame.get("edits", []):
+            acts[number].append(frame["img_path"])
+    edits = tuple(Edit(part, tuple(paths)) for part, paths in zip(document.get("edits", []), acts, strict=True))
+    split = make_split(document["snapshot_id"], document["strategy"], table, document.get("parameters", {}), edits)
     if split.id != document["_id"]:
         raise SplitError(
             f"split {document['_id']} is damaged: its frames now give {split.id}; make it again in notebook 02"
@@ -103,7 +136,7 @@ def every_nth(snapshot: Snapshot, *, n: int = 10) -> Split:
     for _, rows in snapshot.frames.sort_values(["task_name", "frame"]).groupby("task_name", sort=True):
         parts.loc[rows.index[::n]] = "val"
     table = pd.DataFrame({"img_path": snapshot.frames["img_path"], "part": parts})
-    return _make(snapshot.id, "every_nth", table, {"n": n})
+    return make_split(snapshot.id, "every_nth", table, {"n": n})
 
 
 def by_groups(
@@ -146,7 +179,7 @@ def by_groups(
     parts = [names[chosen[group]] for group in groups]
     result = pd.DataFrame({"img_path": table["img_path"].to_numpy(object), "part": parts})
     parameters = {"group_by": list(group_by), "shares": shares, "seed": seed, "groups": count}
-    return _make(snapshot.id, "groups", result, parameters)
+    return make_split(snapshot.id, "groups", result, parameters)
 
 
 def default_grouping(snapshot: Snapshot) -> tuple[str, ...]:
@@ -204,8 +237,15 @@ def _check_shares(shares: Mapping[str, float]) -> None:
         raise SplitError(f"shares must be two or more positive numbers with sum 1; got {dict(shares)}")
 
 
-def _make(snapshot_id: str, strategy: str, table: pd.DataFrame, parameters: Mapping[str, object]) -> Split:
+def make_split(
+    snapshot_id: str,
+    strategy: str,
+    table: pd.DataFrame,
+    parameters: Mapping[str, object],
+    edits: Sequence[Edit] = (),
+) -> Split:
+    """A split of a table with columns img_path and part; sorts it and gives it its id."""
     table = table.sort_values("img_path", ignore_index=True)
     rows = [f"{path}|{part}" for path, part in zip(table["img_path"], table["part"], strict=True)]
     identity = content_hash(snapshot_id, strategy, rows)
-    return Split(identity, snapshot_id, strategy, table, dict(parameters))
+    return Split(identity, snapshot_id, strategy, table, dict(parameters), tuple(edits))

@@ -16,7 +16,7 @@ from obdb_lib.errors import SplitError
 from obdb_lib.leaks import adjacent_leak, compare, near_duplicate_leak, report
 from obdb_lib.naming import frame_number, parse_recording
 from obdb_lib.snapshots import Snapshot
-from obdb_lib.splits import by_groups, default_grouping, every_nth, split_from_documents
+from obdb_lib.splits import Edit, by_groups, default_grouping, every_nth, make_split, split_from_documents
 from obdb_lib.store import Store
 from tests.helpers import random_boxes, snapshot_of, task
 
@@ -95,6 +95,19 @@ def test_split_survives_the_store_and_damage_is_noticed(snapshot: Snapshot, stor
     frames[0]["part"] = "val" if frames[0]["part"] == "train" else "train"
     with pytest.raises(SplitError, match="damaged"):
         split_from_documents(document, frames)
+
+
+def test_edits_are_stored_with_the_split(snapshot: Snapshot, store: Store) -> None:
+    plain = every_nth(snapshot)
+    names = plain.frames["img_path"].tolist()
+    edits = (Edit("val", (names[3], names[1])), Edit("excluded", (names[1],)), Edit("builder", (names[3],)))
+    edited = make_split(plain.snapshot_id, plain.strategy, plain.frames, plain.parameters, edits)
+    store.save_split(*edited.documents())
+    again = split_from_documents(*store.split(edited.id))
+    assert again.edits == edits
+    assert again.edits[0].img_paths == (names[1], names[3])
+    with pytest.raises(SplitError, match="'vall'; the parts are train"):
+        Edit("vall", (names[0],))
 
 
 def test_same_seed_same_split(snapshot: Snapshot) -> None:
