@@ -15,10 +15,11 @@ from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import SplitError
 from obdb_lib.leaks import report
 from obdb_lib.records import TaskRecord
-from obdb_lib.snapshots import ANNOTATION_COLUMNS, Snapshot
+from obdb_lib.snapshots import Snapshot
 from obdb_lib.split_draft import SplitDraft, replay
 from obdb_lib.splits import BUILDER, PARTS, by_groups, every_nth, make_split, split_from_documents
 from obdb_lib.store import Store
+from tests.explorer_world import explorer_world
 from tests.helpers import random_boxes, snapshot_of, task
 
 SIDES = ("train", "val", "test")
@@ -250,25 +251,10 @@ def test_frames_whose_names_tell_nothing_have_unknown_leaks() -> None:
     assert numbers.classes.labels == ("Dandelion",)
 
 
-def large_world(boxes: int, frames: int) -> tuple[Snapshot, DuplicateGroups, pd.Series]:
-    rng = np.random.default_rng(0)
-    paths = [f"f{number:06d}.png" for number in range(frames)]
-    video = [f"s/c/v{number // 50}" for number in range(frames)]
-    table = pd.DataFrame({"img_path": paths, "task_name": video, "video": video, "frame": range(frames)})
-    table["frame_number"] = table["frame"].astype("Int64")
-    marks = pd.DataFrame({"annotation_id": [f"a{number}" for number in range(boxes)]})
-    marks["img_path"] = np.array(paths, dtype=object)[rng.integers(0, frames, boxes)]
-    marks["object_class"] = np.array([f"class {n}" for n in range(12)], dtype=object)[rng.integers(0, 12, boxes)]
-    snapshot = Snapshot("large", ("t",), (), table, marks.reindex(columns=list(ANNOTATION_COLUMNS)))
-    pairs = rng.integers(0, frames, size=(3000, 2))
-    twins = pd.DataFrame({"first": [paths[a] for a in pairs[:, 0]], "second": [paths[b] for b in pairs[:, 1]]})
-    clusters = pd.Series(rng.integers(-1, 40, boxes), index=marks["annotation_id"])
-    return snapshot, DuplicateGroups(pd.Series(range(frames), index=paths), twins), clusters
-
-
 def test_a_hundred_thousand_boxes_follow_the_hand() -> None:
     """No timed assert on speed, which is the benchmark's; ten times its limit would be another algorithm."""
-    snapshot, duplicates, clusters = large_world(100_000, 10_000)
+    large = explorer_world(100_000, 10_000, clusters=40)
+    snapshot, duplicates, clusters = large.snapshot, large.duplicates, large.clusters
     draft = SplitDraft(every_nth(snapshot), snapshot, duplicates=duplicates, clusters=clusters)
     draft.numbers()
     started = time.process_time()

@@ -9,11 +9,13 @@ from widgets.contact_sheet import contact_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
+from widgets.split_explorer import SplitExplorer
 
 __all__ = [
     "BoxReview",
     "ClusterMap",
     "FrameBrowser",
+    "SplitExplorer",
     "balance_chart",
     "bars",
     "bars_chart",
