@@ -75,7 +75,7 @@ class SplitExplorer(ClusterMap):
         self._save = save
         self._saved: tuple[Edit, ...] = draft.split.edits
         self._before: SplitNumbers = draft.numbers()
-        self._frame_of_point = _frames_of(points, draft)
+        self._frame_of_point = frames_of_points(points, draft)
         self._bar = SplitBar(parts=_buttons(), has_groups=draft.has_groups, keep_whole=draft.keep_groups_whole)
         self._panel = SplitPanel(layout=ipywidgets.Layout(flex=f"0 0 {PANEL_PX}px", height=f"{MAP_HEIGHT_PX}px"))
         super().__init__(_in_order(points, self._split_labels()), crops=crops, colour_by=colour_by)
@@ -271,7 +271,7 @@ class SplitExplorer(ClusterMap):
         self._bar.turn += 1
 
 
-def _frames_of(points: pd.DataFrame, draft: SplitDraft) -> NDArray[np.int64]:
+def frames_of_points(points: pd.DataFrame, draft: SplitDraft) -> NDArray[np.int64]:
     """Row of the draft per point, -1 for points on frames outside the split."""
     if "img_path" not in points.columns:
         raise DatasetError("the points of a split explorer need the column img_path: parts are made of whole frames")
