@@ -56,6 +56,7 @@ class Split:
         frames: columns img_path, part (one of PARTS).
         parameters: what it was made with, plain values.
         edits: what a person changed afterwards, in order; ``frames`` is the result of them.
+        built: the part the strategy had given, for the frames that an edit touched.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Split:
     frames: pd.DataFrame
     parameters: Mapping[str, object] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
+    built: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group_by(self) -> tuple[str, ...]:
@@ -102,7 +104,12 @@ class Split:
             for img_path in edit.img_paths:
                 touched.setdefault(img_path, []).append(number)
         rows = zip(self.frames["img_path"], self.frames["part"], strict=True)
-        return document, [{"img_path": path, "part": part, "edits": touched.get(path, [])} for path, part in rows]
+        frames: list[Document] = [
+            {"img_path": path, "part": part, "edits": touched.get(path, [])}
+            | ({"built": self.built[path]} if path in self.built else {})
+            for path, part in rows
+        ]
+        return document, frames
 
 
 def split_from_documents(document: Document, frames: Sequence[Document]) -> Split:
@@ -117,7 +124,9 @@ def split_from_documents(document: Document, frames: Sequence[Document]) -> Spli
         for number in frame.get("edits", []):
             acts[number].append(frame["img_path"])
     edits = tuple(Edit(part, tuple(paths)) for part, paths in zip(document.get("edits", []), acts, strict=True))
-    split = make_split(document["snapshot_id"], document["strategy"], table, document.get("parameters", {}), edits)
+    built = {frame["img_path"]: str(frame["built"]) for frame in frames if "built" in frame}
+    parameters = document.get("parameters", {})
+    split = make_split(document["snapshot_id"], document["strategy"], table, parameters, edits, built=built)
     if split.id != document["_id"]:
         raise SplitError(
             f"split {document['_id']} is damaged: its frames now give {split.id}; make it again in notebook 02"
@@ -243,9 +252,11 @@ def make_split(
     table: pd.DataFrame,
     parameters: Mapping[str, object],
     edits: Sequence[Edit] = (),
+    *,
+    built: Mapping[str, str] | None = None,
 ) -> Split:
     """A split of a table with columns img_path and part; sorts it and gives it its id."""
     table = table.sort_values("img_path", ignore_index=True)
     rows = [f"{path}|{part}" for path, part in zip(table["img_path"], table["part"], strict=True)]
     identity = content_hash(snapshot_id, strategy, rows)
-    return Split(identity, snapshot_id, strategy, table, dict(parameters), tuple(edits))
+    return Split(identity, snapshot_id, strategy, table, dict(parameters), tuple(edits), dict(built or {}))

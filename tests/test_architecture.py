@@ -15,7 +15,7 @@ ROWS: list[tuple[str, ...]] = [
     ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
     ("frames", "weights", "crops", "dataset", "collect"),
-    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks"),
+    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks", "live_numbers", "split_draft"),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning"),
@@ -25,7 +25,7 @@ ROWS: list[tuple[str, ...]] = [
     ("parameters", "batch", "cli"),
 ]
 ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "splits"}
+WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "split_draft", "splits"}
 FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
 ONLY_DOOR = {
     "pymongo": {"store", "mongo"},

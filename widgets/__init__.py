@@ -9,11 +9,14 @@ from widgets.contact_sheet import contact_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
+from widgets.split_explorer import SplitExplorer
+from widgets.split_picture import split_picture
 
 __all__ = [
     "BoxReview",
     "ClusterMap",
     "FrameBrowser",
+    "SplitExplorer",
     "balance_chart",
     "bars",
     "bars_chart",
@@ -24,6 +27,7 @@ __all__ = [
     "frame_sheet",
     "progress_for",
     "show",
+    "split_picture",
     "static_map",
     "trials_chart",
     "write_plotly_js",
