@@ -12,10 +12,15 @@ import pytest
 from tests.conftest import PROJECT
 
 ROWS: list[tuple[str, ...]] = [
-    ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
+    (
+        *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
+        *("balance", "balance_problem", "balance_search", "balance_bounds"),
+    ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
     ("frames", "weights", "crops", "dataset", "collect"),
-    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks", "live_numbers", "split_draft"),
+    (
+        *("embeddings", "duplicates", "projection", "clusters", "splits", "leaks", "live_numbers", "split_draft", "grouping", "split_builder"),
+    ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning"),
