@@ -15,7 +15,11 @@ ROWS: list[tuple[str, ...]] = [
     ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
     ("frames", "weights", "crops", "dataset", "collect"),
-    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks", "live_numbers", "split_draft"),
+    (
+        *("embeddings", "duplicates", "projection", "clusters", "splits", "live_numbers", "split_draft"),
+        *("given", "manifest", "migration"),
+        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics"),
+    ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning"),

@@ -256,14 +256,16 @@ def large_world(boxes: int, frames: int) -> tuple[Snapshot, DuplicateGroups, pd.
     video = [f"s/c/v{number // 50}" for number in range(frames)]
     table = pd.DataFrame({"img_path": paths, "task_name": video, "video": video, "frame": range(frames)})
     table["frame_number"] = table["frame"].astype("Int64")
+    table = table.assign(session="s", camera="c", width=96, height=64)
     marks = pd.DataFrame({"annotation_id": [f"a{number}" for number in range(boxes)]})
     marks["img_path"] = np.array(paths, dtype=object)[rng.integers(0, frames, boxes)]
     marks["object_class"] = np.array([f"class {n}" for n in range(12)], dtype=object)[rng.integers(0, 12, boxes)]
+    marks = marks.assign(x1=8, y1=8, x2=24, y2=24)
     snapshot = Snapshot("large", ("t",), (), table, marks.reindex(columns=list(ANNOTATION_COLUMNS)))
     pairs = rng.integers(0, frames, size=(3000, 2))
     twins = pd.DataFrame({"first": [paths[a] for a in pairs[:, 0]], "second": [paths[b] for b in pairs[:, 1]]})
     clusters = pd.Series(rng.integers(-1, 40, boxes), index=marks["annotation_id"])
-    return snapshot, DuplicateGroups(pd.Series(range(frames), index=paths), twins), clusters
+    return snapshot, DuplicateGroups(pd.Series(range(frames), index=paths), twins.assign(correlation=0.9)), clusters
 
 
 def test_a_hundred_thousand_boxes_follow_the_hand() -> None:
