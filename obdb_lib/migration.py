@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from obdb_lib.duplicates import DuplicateGroups
@@ -102,12 +103,11 @@ def migrate(
     table = pd.DataFrame({"img_path": frames["img_path"], "old": old})
     table["group"] = _group_names(frames, split, snapshot, groups, duplicates)
     torn, decided = _decide(table)
-    table["part"], table["why"] = table["old"], None
     fresh = table["old"].isna()
-    table.loc[fresh, "part"] = table.loc[fresh, "group"].map(decided)
-    table.loc[fresh & table["part"].notna(), "why"] = BY_GROUP
-    in_torn = fresh & table["group"].isin(list(torn))
-    table.loc[in_torn, ["part", "why"]] = [EXCLUDED, TORN]
+    parts, why = table["old"].to_numpy(object), np.full(len(table), "", dtype=object)
+    for row, group in zip(np.flatnonzero(fresh), table.loc[fresh, "group"].astype(str), strict=True):
+        parts[row], why[row] = (EXCLUDED, TORN) if group in torn else (decided.get(group), BY_GROUP)
+    table["part"], table["why"] = pd.Series(parts, dtype=object), pd.Series(why, dtype=object)
     _place_new_groups(table, _targets(split))
     gone = sorted(set(known.index) - set(frames["img_path"]))
     moves = pd.concat(
