@@ -19,7 +19,9 @@ ROWS: list[tuple[str, ...]] = [
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
     ("frames", "weights", "crops", "dataset", "collect"),
     (
-        *("embeddings", "duplicates", "projection", "clusters", "splits", "leaks", "live_numbers", "split_draft", "grouping", "split_builder"),
+        *("embeddings", "duplicates", "projection", "clusters", "grouping", "split_builder", "splits"),
+        *("live_numbers", "split_draft", "given", "manifest", "migration"),
+        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics"),
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
