@@ -14,11 +14,14 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "crops", "dataset", "collect"),
-    ("embeddings", "duplicates", "projection", "clusters", "splits", "leaks"),
+    ("frames", "weights", "networks", "crops", "vector_store", "dataset", "collect"),
+    (
+        *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
+        *("duplicates", "projection", "clusters", "splits", "leaks"),
+    ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
-        *("evaluation", "options", "detections", "tuning"),
+        *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
     ("suggest", "review"),
     ("cvat",),
