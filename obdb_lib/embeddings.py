@@ -20,7 +20,7 @@ from obdb_lib import paths
 from obdb_lib.boxes import FloatArray
 from obdb_lib.cache import content_hash
 from obdb_lib.crops import DEFAULT_MARGIN, cut
-from obdb_lib.embedders import Embedder, find_embedder
+from obdb_lib.embedders import Embedder, find_embedders
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.flow import Reader, computed
 from obdb_lib.frames import FrameStore
@@ -67,13 +67,18 @@ def embed_crops(
     Crops computed before are read back, and then no network is loaded. An interrupt keeps what was computed.
 
     Args:
-        embedder: a name of embedders.find_embedder, or an Embedder (detector_embedder makes one of a checkpoint).
+        embedder: a name of embedders.find_embedders, or an Embedder (detector_embedder makes one of a checkpoint). Of
+            names joined by ``+`` each is computed and kept for itself.
         margin: share of the box's longer side added around it.
 
     Raises:
         DatasetError: unknown embedder, its weights cannot be had, or not one crop could be read.
     """
-    chosen = embedder if isinstance(embedder, Embedder) else find_embedder(embedder)
+    if isinstance(embedder, str):
+        parts = find_embedders(embedder)
+        return _side_by_side(
+            [embed_crops(snapshot, frames, embedder=part, margin=margin, progress=progress) for part in parts]
+        )
     table = snapshot.annotations
     boxes = table[BOX].to_numpy(np.float32)
     img_paths = table["img_path"].tolist()
@@ -82,10 +87,10 @@ def embed_crops(
 
     def read(img_path: str, rows: Sequence[int]) -> Images:
         frame = frames.load(img_path)
-        return np.stack([cut(frame, boxes[row], chosen.size, margin) for row in rows])
+        return np.stack([cut(frame, boxes[row], embedder.size, margin) for row in rows])
 
     ids = table["annotation_id"].to_numpy(object)
-    return _embed(_Wanted(ids, keys, img_paths, read), chosen, "embed crops", progress)
+    return _embed(_Wanted(ids, keys, img_paths, read), embedder, "embed crops", progress)
 
 
 def embed_frames(
@@ -100,17 +105,34 @@ def embed_frames(
     Raises:
         DatasetError: unknown embedder, its weights cannot be had, or not one frame could be read.
     """
-    chosen = embedder if isinstance(embedder, Embedder) else find_embedder(embedder)
     names = list(img_paths)
+    if isinstance(embedder, str):
+        parts = find_embedders(embedder)
+        return _side_by_side([embed_frames(frames, names, embedder=part, progress=progress) for part in parts])
     keys = [_key(_stamp(frames, name), "whole frame, four flips") for name in names]
 
     def read(img_path: str, rows: Sequence[int]) -> Images:
         image = Image.fromarray(frames.load(img_path))
-        small = image.resize((chosen.size, chosen.size), Image.Resampling.BOX)
+        small = image.resize((embedder.size, embedder.size), Image.Resampling.BOX)
         return np.asarray(small, dtype=np.uint8)[None]
 
     wanted = _Wanted(np.array(names, dtype=object), keys, names, read)
-    return _embed(wanted, chosen, "embed frames", progress, flips=FLIPS)
+    return _embed(wanted, embedder, "embed frames", progress, flips=FLIPS)
+
+
+def _side_by_side(parts: Sequence[Embeddings]) -> Embeddings:
+    """Vectors of several embedders one after another with the same weight; the whole has length 1."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    if any(not np.array_equal(first.ids, part.ids) for part in parts):
+        raise DatasetError(
+            "a frame could be read for one embedder and not for the next; check the disk that holds the images and run "
+            "this step again (what was computed is kept)"
+        )
+    vectors = np.hstack([part.vectors for part in parts])
+    vectors /= np.float32(np.sqrt(len(parts)))
+    return Embeddings(first.ids, vectors, "+".join(part.embedder for part in parts), first.problems)
 
 
 @dataclass(frozen=True)

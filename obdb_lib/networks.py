@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,17 +61,6 @@ class Network:
     def batch_of(self, size: int) -> int:
         """Pictures of ``size`` x ``size`` pixels that one call should get."""
         return min(max(1, self.batch_pixels // (size * size)), MOST_PICTURES)
-
-
-def joined(networks: Sequence[Network]) -> Network:
-    """Networks whose vectors stand one after another, each at length 1; it works as the most demanding of them."""
-
-    def embed(images: Images) -> FloatArray:
-        return np.hstack([unit(network.embed(images)) for network in networks])
-
-    most = min(networks, key=lambda network: (network.batch_pixels, network.threads == 0))
-    precision = CUDA_PRECISION if any(one.precision == CUDA_PRECISION for one in networks) else CPU_PRECISION
-    return replace(most, embed=embed, precision=precision, threads=max(one.threads for one in networks))
 
 
 def unit(vectors: FloatArray) -> FloatArray:
