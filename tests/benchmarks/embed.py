@@ -193,14 +193,12 @@ def main() -> int:
         rate = rates(runs, turns)
     alone = max(rate["large batches"], rate["small batches"])
     note = ", ".join(f"{name} {value:.0f}/s" for name, value in rate.items())
-    png = (
-        f"PNG: {rate['lab png'] / alone:.2f} of it, {rate['lab png'] / rate['large batches']:.2f} times large batches; "
-        "inflating a PNG takes a third of a core's time for its 20 crops whatever decoder does it"
-    )
+    against = f"{rate['lab png'] / rate['large batches']:.2f} times the bare network in batches of 64"
     bars = [
         bar("PNG: crops a second, times upstream's", rate["lab png"] / rate["upstream png"], ">= 5", note),
         bar("JPEG: crops a second, times upstream's", rate["lab jpg"] / rate["upstream jpg"], ">= 2.4"),
-        bar("JPEG: share of the bare network's crops a second", rate["lab jpg"] / alone, ">= 0.9", png),
+        bar("JPEG: share of the bare network's crops a second", rate["lab jpg"] / alone, ">= 0.9"),
+        bar("PNG: share of the bare network's crops a second", rate["lab png"] / alone, ">= 0.9", against),
         bar(f"{CROPS} crops: peak GB (computed, read back, reduced to 50)", peak, "< 3"),
     ]
     report("embed", bars, only_json=options.json)
