@@ -24,7 +24,7 @@ WORDS = 64
 """Centres that features are told apart by."""
 DIMENSIONS = 32
 """Main components kept of a feature's 128 numbers."""
-SAMPLE = 60_000
+SAMPLE = 30_000
 """Features, of frames drawn at random, that centres and components are fitted to."""
 CHUNK = 512
 """Frames whose likeness to all others is held in memory at a time."""
@@ -41,8 +41,9 @@ class _Vocabulary:
         """(WORDS * DIMENSIONS,) float32, length 1 (0 where there are no features)."""
         reduced = (descriptors - self.mean) @ self.components
         word = (reduced @ self.centres.T - (self.centres**2).sum(axis=1) / 2).argmax(axis=1)
-        sums = np.zeros_like(self.centres)
-        np.add.at(sums, word, reduced - self.centres[word])
+        chosen = np.zeros((len(word), len(self.centres)), dtype=np.float32)
+        chosen[np.arange(len(word)), word] = 1
+        sums = chosen.T @ reduced - chosen.sum(axis=0)[:, None] * self.centres
         sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
         vector = np.sign(sums).ravel() * np.sqrt(np.abs(sums).ravel())
         return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-6), dtype=np.float32)
@@ -93,10 +94,13 @@ def _likeness(upright: NDArray[np.float16], mirrored: NDArray[np.float16]) -> It
 def _vectors(
     table: FeatureTable, numbers: IntArray, seed: int, progress: Progress | None
 ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
+    from threadpoolctl import threadpool_limits
+
     vocabulary = _fitted(table, numbers, seed)
     shape = (len(numbers), WORDS * DIMENSIONS)
     upright, mirrored = np.empty(shape, np.float16), np.empty(shape, np.float16)
-    with track(progress, "describe frames", len(numbers)) as task:
+    # Small products are slower when BLAS splits them among threads that wait for each other.
+    with threadpool_limits(1, user_api="blas"), track(progress, "describe frames", len(numbers)) as task:
         for row, number in enumerate(numbers.tolist()):
             descriptors = table.get(number).descriptors
             upright[row] = vocabulary.vector(descriptors)
