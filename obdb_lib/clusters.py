@@ -76,7 +76,8 @@ class Clusters:
         needed = {"annotation_id", "object_class", "task_name", "img_path"}
         if lacking := needed - set(annotations.columns):
             raise DatasetError(
-                f"a table of clusters needs the columns {', '.join(sorted(needed))}; missing: {', '.join(sorted(lacking))}"
+                f"a table of clusters needs the columns {', '.join(sorted(needed))}; "
+                f"missing: {', '.join(sorted(lacking))}"
             )
         known = annotations.set_index("annotation_id")
         if len(lost := self.labels.index.difference(known.index)):
@@ -89,11 +90,17 @@ class Clusters:
         keys = ["cluster", "object_class", "task_name", "part"]
         return table.groupby(keys, observed=True).size().rename("crops").reset_index()
 
-    def wide_table(self, annotations: pd.DataFrame, by: str = "object_class", **given: pd.Series | None) -> pd.DataFrame:
-        """``long_table`` with one row a cluster and one column a value of ``by`` (object_class, task_name or part)."""
-        long = self.long_table(annotations, given.get("parts"))
+    def wide_table(
+        self, annotations: pd.DataFrame, by: str = "object_class", *, parts: pd.Series | None = None
+    ) -> pd.DataFrame:
+        """``long_table`` with one row a cluster and one column a value of ``by`` (object_class, task_name or part).
+
+        Raises:
+            DatasetError: as there, or another ``by``.
+        """
         if by not in ("object_class", "task_name", "part"):
             raise DatasetError(f"clusters are shown by object_class, task_name or part; got {by!r}")
+        long = self.long_table(annotations, parts)
         return long.pivot_table(index="cluster", columns=by, values="crops", aggfunc="sum", fill_value=0)
 
 

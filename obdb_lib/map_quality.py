@@ -110,7 +110,9 @@ def _trustworthiness(
             distances[np.arange(len(own)), own] = -np.inf
             shown = np.take_along_axis(distances, near_on_map[own], axis=1)
             for column in range(k):
-                rank = (distances < shown[:, column, None]).sum(axis=1)  # the point itself counts: rank 1 is the nearest
+                rank = (distances < shown[:, column, None]).sum(
+                    axis=1
+                )  # the point itself counts: rank 1 is the nearest
                 penalty += int(np.maximum(rank - k, 0).sum())
             task.advance(len(own))
     return 1 - 2 * penalty / (len(chosen) * k * (2 * count - 3 * k - 1))

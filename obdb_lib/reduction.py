@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -80,12 +79,12 @@ def principal_components(vectors: FloatArray, dimensions: int = PCA_DIMENSIONS) 
 def _leading(covariance: np.ndarray, size: int) -> np.ndarray:
     """The ``size`` eigenvectors of the largest eigenvalues, as columns by falling eigenvalue."""
     if size > len(covariance) // 2:
-        return cast(np.ndarray, np.linalg.eigh(covariance)[1][:, ::-1][:, :size])
+        return np.linalg.eigh(covariance)[1][:, ::-1][:, :size]
     from scipy.sparse.linalg import eigsh
 
     start = np.random.default_rng(0).normal(size=len(covariance))
     values, axes = eigsh(covariance, size, v0=start)  # a few of many: a quarter of the time of all
-    return cast(np.ndarray, axes[:, np.argsort(-values)])
+    return np.asarray(axes)[:, np.argsort(-values)]
 
 
 def reduce(vectors: FloatArray, dimensions: int = PCA_DIMENSIONS) -> FloatArray:
@@ -132,4 +131,4 @@ def vectors_hash(vectors: np.ndarray) -> str:
     digest = hashlib.sha256(repr((vectors.shape, vectors.dtype.str)).encode())
     for rows in chunks(len(vectors)):
         digest.update(np.ascontiguousarray(vectors[rows]).data)
-    return cast(str, digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]
