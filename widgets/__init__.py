@@ -13,6 +13,7 @@ from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
+from widgets.split_report import split_report_chart
 
 __all__ = [
     "BoxReview",
@@ -32,6 +33,7 @@ __all__ = [
     "progress_for",
     "show",
     "split_picture",
+    "split_report_chart",
     "static_map",
     "trials_chart",
     "write_plotly_js",
