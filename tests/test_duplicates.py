@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -14,12 +15,13 @@ from obdb_lib import frame_proofs
 from obdb_lib.duplicates import find_duplicates
 from obdb_lib.embeddings import embed_frames
 from obdb_lib.exact_copies import pixel_digests
+from obdb_lib.formats import detect_and_read
 from obdb_lib.frame_features import frame_features, sift
 from obdb_lib.frame_match import MIRROR, Match
 from obdb_lib.frames import FrameStore
 from obdb_lib.leaks import near_duplicate_leak
 from obdb_lib.sample import SampleSize, make_sample
-from obdb_lib.splits import every_nth
+from obdb_lib.splits import by_groups, every_nth
 from tests.helpers import snapshot_of
 from tests.twins import CHANGES, crop, ground
 
@@ -239,16 +241,16 @@ def test_digest_tells_shape_and_pixels(tmp_path: Path) -> None:
 def test_the_public_split_of_sesame_leaks_and_whole_groups_do_not(shared_data: Path) -> None:
     """148 of 160 val images have a near copy in train; the other twelve are four groups that lie in val as a whole."""
     folder = shared_data / "sesame"
+    snapshot = snapshot_of(detect_and_read(folder).tasks)
     images = json.loads((folder / "annotations.json").read_text())["images"]
-    part = {image["file_name"]: image["split"] for image in images}
-    found = find_duplicates(list(part), FrameStore([folder]))
-    sizes = found.groups.value_counts()
-    assert sizes.max() <= 20, "groups must not run into each other"
+    by_name = {Path(image["file_name"]).name: image["split"] for image in images}
+    names = snapshot.frames["img_path"]
+    public = pd.Series([by_name[Path(name).name] for name in names], index=names)
+    assert (public == "val").sum() == 160
+    found = find_duplicates(list(names), FrameStore([folder]))
+    assert found.groups.value_counts().max() <= 20, "groups must not run into each other"
     assert 140 <= found.count <= 160
-    val = {name for name, where in part.items() if where == "val"}
-    assert len(val) == 160
-    leaking = set()
-    for first, second in zip(found.pairs["first"], found.pairs["second"], strict=True):
-        if (first in val) != (second in val):
-            leaking.add(first if first in val else second)
-    assert len(leaking) >= 145
+    assert near_duplicate_leak(public, found) >= 145 / 160
+    built = by_groups(snapshot, group_by=["duplicate_group"], duplicates=found).parts()
+    assert (built == "val").sum() > 100
+    assert near_duplicate_leak(built, found) == 0
