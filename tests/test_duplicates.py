@@ -17,7 +17,7 @@ from obdb_lib.embeddings import embed_frames
 from obdb_lib.exact_copies import pixel_digests
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frame_features import frame_features, sift
-from obdb_lib.frame_match import MIRROR, Match
+from obdb_lib.frame_match import MIN_EVIDENCE, MIRROR, Match, match
 from obdb_lib.frames import FrameStore
 from obdb_lib.leaks import near_duplicate_leak
 from obdb_lib.sample import SampleSize, make_sample
@@ -113,6 +113,40 @@ def test_many_equal_frames_hide_no_near_one(tmp_path: Path) -> None:
     found = find_duplicates([*(f"{name}.png" for name in copies), "zz_near.png"], frames, candidates=5)
     assert found.pairs["kind"].value_counts().to_dict() == {"exact": 780, "near": 40}
     assert found.groups.nunique() == 1
+
+
+def test_a_mark_that_the_camera_burns_in_makes_no_twins(tmp_path: Path) -> None:
+    """A logo or dirt on the lens agrees perfectly in place, yet the ground around it does not."""
+    marked = {}
+    for name, seed in {"a": 40, "b": 41}.items():
+        pixels = ground(seed).copy()
+        pixels[:130, :130] = ground(42)[:130, :130]
+        marked[name] = Image.fromarray(pixels)
+    frames = save(tmp_path, **marked)
+    table = frame_features(frames, ["a.png", "b.png"])
+    by_features = match(table.get(0), table.get(1), mirrored=False)
+    assert by_features is not None, "features alone are taken in"
+    assert by_features.matches > 15
+    assert by_features.matches * by_features.correlation > MIN_EVIDENCE, "so is the correlation of the whole"
+    assert find_duplicates(["a.png", "b.png"], frames).pairs.empty
+
+
+@pytest.mark.parametrize(
+    ("matches", "correlation", "overlap", "agreeing", "proved"),
+    [
+        (40, 0.9, 1.0, 1.0, True),
+        (8, 0.46, 0.5, 1.0, True),
+        (8, 0.4, 0.5, 1.0, False),
+        (40, 0.15, 1.0, 1.0, False),
+        (40, 0.9, 0.25, 1.0, False),
+        (40, 0.5, 1.0, 0.4, False),
+    ],
+)
+def test_features_and_pixels_both_have_to_prove(
+    matches: int, correlation: float, overlap: float, agreeing: float, proved: bool
+) -> None:
+    found = Match(matches, correlation, overlap, agreeing, False, 0.0, 1.0, (0.0, 0.0))
+    assert found.proves() is proved
 
 
 def test_flat_frames_are_twins_only_when_equal(tmp_path: Path) -> None:
