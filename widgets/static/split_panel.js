@@ -1,6 +1,6 @@
 // The live numbers of a split: frames, leaks, and the share of each class and cluster that is in val.
 
-const MANY_ROWS = 14; // more rows than this become columns of a small chart
+const MANY = { Classes: 30, Clusters: 12 }; // more rows than this become columns of a small chart
 const SCALE_TARGETS = 2.5; // a bar's full width is this many times the wanted share, so that both misses can be seen
 const SMALL = 0.0005; // a change below this is none
 
@@ -145,7 +145,7 @@ function draw_balance(balance, title, box) {
   const head = heading(title, `mix off by ${balance.jsd.toFixed(4)} bit${delta}`);
   head.title = "Jensen-Shannon divergence of val's mix from that of train: 0 is the same mix, 1 nothing in common";
   box.append(head);
-  if (balance.rows.length > MANY_ROWS) draw_columns(balance, box);
+  if (balance.rows.length > MANY[title]) draw_columns(balance, box);
   else draw_rows(balance, box);
 }
 
