@@ -115,7 +115,10 @@ def collect_result(
     """
     if not found.tasks:
         told = f"; first problem: {found.problems[0]}" if found.problems else ""
-        raise DatasetError(f"{source} holds no task with frames{told}")
+        raise DatasetError(
+            f"{source} holds no task with frames{told}. Export it again with its images listed, or give the folder "
+            "that holds the annotations."
+        )
     return Collected(source, *_put(store, found.tasks, found.problems, roots, progress))
 
 

@@ -43,6 +43,10 @@ class SplitError(ObdbError):
     """A split is impossible, or no longer fits the data it was made for."""
 
 
+class DriftError(SplitError):
+    """A split is asked for with data other than it was made for; the message counts and names the frames."""
+
+
 class TrainingError(ObdbError):
     """Training, search or evaluation cannot go on (non-finite loss, unknown variant, unusable checkpoint)."""
 

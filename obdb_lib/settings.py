@@ -189,7 +189,9 @@ class Settings(_Model):
                 f"settings file {path} cannot be read ({error.strerror}); settings.example.json is a start"
             ) from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"settings file {path} is not valid JSON: {error}") from error
+            raise SettingsError(
+                f"settings file {path} is not valid JSON ({error}); mend it, or start again from settings.example.json"
+            ) from error
         return cls.parse(raw, str(path), [f"{key}: stands twice in one block; keep one" for key in twice])
 
     @classmethod

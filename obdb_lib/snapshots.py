@@ -133,10 +133,29 @@ def _annotation_row(document: Document, frames: dict[str, tuple[object, ...]]) -
     )
 
 
+def frame_stamps(snapshot: Snapshot) -> pd.Series:
+    """What a split rests on, by frame: Series img_path -> ``<hash> <boxes>`` over its size and all its annotations.
+
+    Two snapshots have the same id when, and only when, they have the same frames with the same stamps.
+    """
+    lines = pd.Series(_annotation_lines(snapshot.annotations), dtype=object)
+    drawn = lines.groupby(snapshot.annotations["img_path"].to_numpy(object)).agg(sorted).to_dict()
+    stamps = {}
+    for img_path, width, height in snapshot.frames[["img_path", "width", "height"]].itertuples(index=False):
+        its = drawn.get(img_path, [])
+        stamps[img_path] = f"{content_hash(f'{width}x{height}', its, length=12)} {len(its)}"
+    return pd.Series(stamps, dtype=object, name="stamp").rename_axis("img_path")
+
+
 def _snapshot_id(frames: pd.DataFrame, annotations: pd.DataFrame) -> str:
     # Ids of the database are left out: the same drawing gives the same hash wherever it was imported.
-    boxes = annotations[BOX].round(2).astype(str).agg(",".join, axis=1) if len(annotations) else pd.Series(dtype=str)
-    lines = sorted(
+    places = sorted(f"{row.img_path}|{row.width}x{row.height}" for row in frames.itertuples())
+    return content_hash(sorted(_annotation_lines(annotations)), places)
+
+
+def _annotation_lines(annotations: pd.DataFrame) -> list[str]:
+    boxes = [",".join(row) for row in annotations[BOX].round(2).astype(str).to_numpy(object)]
+    return [
         "|".join(parts)
         for parts in zip(
             annotations["task_name"],
@@ -148,6 +167,4 @@ def _snapshot_id(frames: pd.DataFrame, annotations: pd.DataFrame) -> str:
             boxes,
             strict=True,
         )
-    )
-    places = sorted(f"{row.img_path}|{row.width}x{row.height}" for row in frames.itertuples())
-    return content_hash(lines, places)
+    ]

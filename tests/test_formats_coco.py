@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from PIL import Image
 
 from obdb_lib.errors import FormatError
-from obdb_lib.formats import coco
+from obdb_lib.formats import coco, detect_and_read
 from obdb_lib.records import TaskRecord
 from tests.formats_helpers import CLASSES, comparable, said, small_task, task_lists, totals, write
 
@@ -88,6 +88,19 @@ def test_segmentation(tmp_path: Path, segmentation: Any, shape: str, points: lis
 
 
 @pytest.mark.parametrize(
+    ("bbox", "points", "word"),
+    [([30, 40, -20, -10], [[10, 30, 30, 40]], "corners put in order"), ([1, 2, 0, 3], [], "has no area")],
+)
+def test_inverted_boxes_are_put_in_order_and_empty_ones_set_aside(
+    tmp_path: Path, bbox: list[float], points: list[list[float]], word: str
+) -> None:
+    path = coco_file(tmp_path, [image(1, "a.png")], [box(1, bbox=bbox)])
+    result = detect_and_read(path, image_root=tmp_path)
+    assert [one["points"] for one in result.tasks[0].annotations] == points
+    assert word in str(result.problems[0])
+
+
+@pytest.mark.parametrize(
     ("annotation", "reason"),
     [
         (box(1, iscrowd=1), "crowd"),
@@ -96,7 +109,6 @@ def test_segmentation(tmp_path: Path, segmentation: Any, shape: str, points: lis
         (box(1, bbox=[1, 2, 3]), "four finite numbers"),
         (box(1, bbox=[1, 2, 1e999, 3]), "four finite numbers"),
         (box(1, bbox=[1, 2, 10**400, 3]), "four finite numbers"),
-        (box(1, bbox=[1, 2, -5, 3]), "no area"),
         ("box", "not an object"),
         ({**box(1), "image_id": [1]}, "no usable image"),
     ],

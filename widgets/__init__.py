@@ -6,6 +6,7 @@ from widgets.charts import balance_chart, bars_chart, cluster_table_chart, curve
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.contact_sheet import contact_sheet
+from widgets.duplicate_sheet import duplicate_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
@@ -24,6 +25,7 @@ __all__ = [
     "cluster_table_chart",
     "contact_sheet",
     "curves_chart",
+    "duplicate_sheet",
     "frame_sheet",
     "progress_for",
     "show",

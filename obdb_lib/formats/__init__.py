@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from obdb_lib.errors import FormatError
-from obdb_lib.formats import _shared, coco, cvat_xml, mongoexport, upstream_pickle
+from obdb_lib.formats import _shared, coco, cvat_xml, frame_lists, mongoexport, upstream_pickle
 from obdb_lib.records import Problem, ReadResult
 
-__all__ = ["coco", "cvat_xml", "detect_and_read", "mongoexport", "upstream_pickle"]
+__all__ = ["coco", "cvat_xml", "detect_and_read", "frame_lists", "mongoexport", "upstream_pickle"]
 
 COCO_FILES = re.compile(
     r"(^|_)(annotations|instances)[^/]*\.json(\.gz)?$|\.coco\.json(\.gz)?$|^coco[^/]*\.json(\.gz)?$"

@@ -1,4 +1,4 @@
-"""A pickled pandas table as plain Python columns, by an unpickler that knows nothing but inert holders.
+"""A pickled pandas table (or array of objects) as plain Python values, by an unpickler that knows inert holders only.
 
 Guards, in order: every opcode is walked over before anything is built (a cut-off file, a memo index or a byte count
 that the file cannot fill); ``find_class`` answers only names of ``ALLOWED`` and gives holders that keep their
@@ -182,6 +182,23 @@ def load_table(data: bytes, path: Path) -> Columns:
     except Exception as error:  # damaged bytecode over inert holders can raise anything, and none of it is ours
         reason = str(error)[:200] or type(error).__name__
         raise FormatError(f"{path} is not a readable pickled table ({reason}). Export it again.") from error
+
+
+def load_objects(data: bytes, path: Path) -> list[Any]:
+    """Values of a pickled numpy array of objects, as ``np.save`` writes one after its header; arrays become lists.
+
+    Raises:
+        PickleRefusedError: the pickle names anything that is not in ``ALLOWED``; nothing was run.
+        FormatError: it is damaged, or not an array.
+    """
+    _walk(data, path)
+    try:
+        return [_plain(value) for value in _array(_TableUnpickler(data, path).load()).ravel().tolist()]
+    except PickleRefusedError:
+        raise
+    except Exception as error:  # as in load_table
+        reason = str(error)[:200] or type(error).__name__
+        raise FormatError(f"{path} is not a readable array of objects ({reason}). Save it again as text.") from error
 
 
 def _walk(data: bytes, path: Path) -> None:

@@ -224,8 +224,6 @@ def _corners(bbox: object) -> list[float]:
     if len(numbers) != 4 or any(number is None for number in numbers):
         raise _SetAsideError("its 'bbox' must be four finite numbers x, y, width, height")
     x, y, width, height = (number for number in numbers if number is not None)
-    if width <= 0 or height <= 0:
-        raise _SetAsideError(f"its 'bbox' has no area ({width:g} x {height:g})")
     return [x, y, x + width, y + height]
 
 
