@@ -42,7 +42,8 @@ points = world.points.assign(object_class=world.points["object_class"].astype("c
 arrived = []
 """
 BARE = """
-bare = jscatter.Scatter(data=points, x="x", y="y", color_by="object_class", height=480, size=2, mouse_mode="lasso")
+bare = jscatter.Scatter(data=points, x="x", y="y", color_by="object_class", size=2, mouse_mode="lasso",
+                       width=552, height=480)  # as large as the map inside the explorer: software GL pays by the pixel
 view = bare.widget
 view.observe(lambda change: arrived.append([time.time(), len(change["new"])]), names="selection")
 view

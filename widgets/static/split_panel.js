@@ -48,19 +48,33 @@ function draw_frames(model, box) {
   box.replaceChildren(heading("Frames", ""), bar, words);
 }
 
+function leak_cell(value, before) {
+  const cell = element("span", `obdb-leak-cell ${value === null ? "" : value > 0 ? "obdb-bad" : "obdb-good"}`);
+  const delta = value !== null && before !== null ? change(value, before) : "";
+  cell.append(element("span", "obdb-delta", delta), element("span", "obdb-leak-value", value === null ? "not known" : percent(value)));
+  return cell;
+}
+
 function draw_leaks(model, box) {
-  box.replaceChildren(heading("Leaks", "share of val frames"));
-  for (const one of model.get("leaks")) {
-    const known = one.value !== null;
-    const row = element("div", `obdb-leak ${known ? (one.value > 0 ? "obdb-bad" : "obdb-good") : ""}`);
-    row.title = one.help;
-    const delta = known && one.before !== null ? change(one.value, one.before) : "";
+  const leaks = model.get("leaks");
+  const tested = model.get("frames").some((one) => one.part === "test" && one.count);
+  const head = heading("Leaks", tested ? "" : "share of val frames");
+  if (tested) {
+    const columns = element("span", "obdb-leak-columns");
+    columns.append(element("span", "obdb-note", "of val"), element("span", "obdb-note", "of test"));
+    head.lastChild.replaceWith(columns);
+  }
+  box.replaceChildren(head);
+  for (const one of leaks) {
+    const bad = one.value > 0 || one.test > 0;
+    const row = element("div", `obdb-leak${bad ? " obdb-bad" : one.value === null ? "" : " obdb-good"}`);
+    row.title = `${one.help}${tested ? " (for test: in train or val)" : ""}`;
     row.append(
-      element("span", "obdb-leak-sign", known ? (one.value > 0 ? "▲" : "✓") : "–"),
+      element("span", "obdb-leak-sign", bad ? "▲" : one.value === null ? "–" : "✓"),
       element("span", "obdb-label", one.title),
-      element("span", "obdb-delta", delta),
-      element("span", "obdb-leak-value", known ? percent(one.value) : "not known"),
+      leak_cell(one.value, one.before),
     );
+    if (tested) row.append(leak_cell(one.test, one.test_before));
     box.append(row);
   }
 }
