@@ -45,16 +45,21 @@ def explorer_world(
     marks = pd.DataFrame({"annotation_id": [f"a{number}" for number in range(boxes)]})
     marks["img_path"] = paths[frame_of_box]
     marks["object_class"] = np.array(classes, dtype=object)[class_of_box]
+    marks[["x1", "y1"]] = rng.uniform(0, 900, size=(boxes, 2)).astype(np.float32)
+    marks["x2"], marks["y2"] = marks["x1"] + 60, marks["y1"] + 50
     snapshot = Snapshot("world", ("t",), tuple(classes), table, marks.reindex(columns=list(ANNOTATION_COLUMNS)))
     first = np.arange(0, frames, 40)
     pairs = pd.DataFrame({"first": paths[first], "second": paths[(first + FRAMES_A_VIDEO + 3) % frames]})
+    pairs["correlation"] = np.float32(0.9)
     twins = DuplicateGroups(_twin_groups(paths, first, (first + FRAMES_A_VIDEO + 3) % frames), pairs)
     side = int(np.ceil(np.sqrt(clusters)))
     middle = np.stack([cluster_of_box % side, cluster_of_box // side], axis=1) * 10.0
     outlier = rng.random(boxes) < 0.03
     xy = middle + rng.normal(0, 1.4, size=(boxes, 2)) + outlier[:, None] * rng.normal(0, 4, size=(boxes, 2))
     labels = pd.Series(np.where(outlier, -1, cluster_of_box), index=marks["annotation_id"], name="cluster")
-    points = marks.assign(x=xy[:, 0].astype(np.float32), y=xy[:, 1].astype(np.float32))
+    points = marks[["annotation_id", "img_path", "object_class"]].assign(
+        x=xy[:, 0].astype(np.float32), y=xy[:, 1].astype(np.float32)
+    )
     points["cluster"] = labels.astype(str).replace("-1", "outlier").to_numpy()
     points = points.merge(table[["img_path", "task_name", "session", "camera", "video"]], on="img_path")
     points["size"] = rng.normal(60, 14, boxes).clip(8).round(1)
@@ -66,7 +71,7 @@ def _frames(count: int) -> pd.DataFrame:
     number = np.arange(count)
     video = number // FRAMES_A_VIDEO
     session, camera = video // 4, video % 2
-    table = pd.DataFrame({"frame": number % FRAMES_A_VIDEO})
+    table = pd.DataFrame({"frame": number % FRAMES_A_VIDEO, "width": 1920, "height": 1080})
     table["session"] = [f"202005{1 + s % 28:02d}145736" for s in session]
     table["camera"] = [("1L", "2R")[c] for c in camera]
     names = [f"GH{v:06d}" for v in video]

@@ -44,7 +44,8 @@ def point_view(points: pd.DataFrame, colours: Colouring) -> jscatter.Scatter:
         axes=False,
         legend=False,
         tooltip=False,
-        options={"actionKeyMap": {"merge": "shift", "remove": "alt"}},
+        # Esc means "leave this cell" to JupyterLab; wherever it is pressed, it must not undo a selection on this map.
+        options={"actionKeyMap": {"merge": "shift", "remove": "alt"}, "deselectOnEscape": False},
     )
 
 

@@ -67,9 +67,11 @@ def _draw_summary(axes: Axes, numbers: SplitNumbers) -> None:
         axes.text(place * 0.25 + 0.03, 0.78, f"{part} {numbers.frames[part]:,}", color=INK, fontsize=10, va="center")
         axes.text(place * 0.25 + 0.03, 0.65, f"{share:.1%} of frames", color=MUTED, fontsize=8.5, va="center")
     for row, (name, text, _) in enumerate(LEAKS):
-        value, height = getattr(numbers, name), 0.42 - 0.17 * row
-        shown = "not known" if value is None else f"{value:.1%} of val frames"
-        shade = MUTED if value is None else WARN if value else GOOD
+        value, test, height = numbers.worst("val", name), numbers.worst("test", name), 0.42 - 0.17 * row
+        shown = "not known" if value is None else f"{value:.1%} of val"
+        if test is not None:
+            shown += f", {test:.1%} of test"
+        shade = MUTED if value is None else WARN if value or test else GOOD
         axes.text(0, height, f"Leak: {text.lower()}", color=INK, fontsize=10, va="center")
         axes.text(1, height, shown, color=shade, fontsize=10, va="center", ha="right", weight="bold")
 

@@ -19,9 +19,9 @@ HIGH_SHARE = 2.0
 """One with more than this many times its wanted share is pointed out, too."""
 
 LEAKS = (
-    ("adjacent_leak", "Neighbouring frame", "val frames whose next or previous keyframe of the same video is in train"),
-    ("near_duplicate_leak", "Near duplicate", "val frames with a proven near copy in train"),
-    ("group_overlap", "Torn group", "val frames whose group (what the split keeps together) is also in train"),
+    ("adjacent_leak", "Neighbouring frame", "frames whose next or previous keyframe of the same video is in train"),
+    ("near_duplicate_leak", "Near duplicate", "frames with a proven near copy in train"),
+    ("group_overlap", "Torn group", "frames whose group (what the split keeps together) is also in train"),
 )
 
 
@@ -60,7 +60,8 @@ class SplitPanel(PlainWidget):
 
     Attributes:
         frames: one {part, colour, count, before} per part.
-        leaks: one {title, help, value, before} per leak; value is a rate 0..1 or None where it is not known.
+        leaks: one {title, help, value, before, test, test_before} per leak: rates 0..1 of the frames of val (test),
+            None where not known. Test's is the larger of train and val leaking into it, None without a test part.
         classes, clusters: {rows, jsd, before, target, test_target}; a row is {label, share, before, test, boxes, note}.
         turn: counts how often other numbers were told.
     """
@@ -82,7 +83,14 @@ class SplitPanel(PlainWidget):
                 for part, colour in PART_COLOURS.items()
             ]
             self.leaks = [
-                {"title": title, "help": text, "value": getattr(numbers, name), "before": getattr(before, name)}
+                {
+                    "title": title,
+                    "help": text,
+                    "value": numbers.worst("val", name),
+                    "before": before.worst("val", name),
+                    "test": numbers.worst("test", name),
+                    "test_before": before.worst("test", name),
+                }
                 for name, title, text in LEAKS
             ]
             self.classes = balance_rows(numbers.classes, before.classes, target, by_size=True)

@@ -1,6 +1,6 @@
 // The live numbers of a split: frames, leaks, and the share of each class and cluster that is in val.
 
-const MANY_ROWS = 14; // more rows than this become columns of a small chart
+const MANY = { Classes: 30, Clusters: 12 }; // more rows than this become columns of a small chart
 const SCALE_TARGETS = 2.5; // a bar's full width is this many times the wanted share, so that both misses can be seen
 const SMALL = 0.0005; // a change below this is none
 
@@ -48,19 +48,33 @@ function draw_frames(model, box) {
   box.replaceChildren(heading("Frames", ""), bar, words);
 }
 
+function leak_cell(value, before) {
+  const cell = element("span", `obdb-leak-cell ${value === null ? "" : value > 0 ? "obdb-bad" : "obdb-good"}`);
+  const delta = value !== null && before !== null ? change(value, before) : "";
+  cell.append(element("span", "obdb-delta", delta), element("span", "obdb-leak-value", value === null ? "not known" : percent(value)));
+  return cell;
+}
+
 function draw_leaks(model, box) {
-  box.replaceChildren(heading("Leaks", "share of val frames"));
-  for (const one of model.get("leaks")) {
-    const known = one.value !== null;
-    const row = element("div", `obdb-leak ${known ? (one.value > 0 ? "obdb-bad" : "obdb-good") : ""}`);
-    row.title = one.help;
-    const delta = known && one.before !== null ? change(one.value, one.before) : "";
+  const leaks = model.get("leaks");
+  const tested = model.get("frames").some((one) => one.part === "test" && one.count);
+  const head = heading("Leaks", tested ? "" : "share of val frames");
+  if (tested) {
+    const columns = element("span", "obdb-leak-columns");
+    columns.append(element("span", "obdb-note", "of val"), element("span", "obdb-note", "of test"));
+    head.lastChild.replaceWith(columns);
+  }
+  box.replaceChildren(head);
+  for (const one of leaks) {
+    const bad = one.value > 0 || one.test > 0;
+    const row = element("div", `obdb-leak${bad ? " obdb-bad" : one.value === null ? "" : " obdb-good"}`);
+    row.title = `${one.help}${tested ? " (for test: in train or val)" : ""}`;
     row.append(
-      element("span", "obdb-leak-sign", known ? (one.value > 0 ? "▲" : "✓") : "–"),
+      element("span", "obdb-leak-sign", bad ? "▲" : one.value === null ? "–" : "✓"),
       element("span", "obdb-label", one.title),
-      element("span", "obdb-delta", delta),
-      element("span", "obdb-leak-value", known ? percent(one.value) : "not known"),
+      leak_cell(one.value, one.before),
     );
+    if (tested) row.append(leak_cell(one.test, one.test_before));
     box.append(row);
   }
 }
@@ -145,7 +159,7 @@ function draw_balance(balance, title, box) {
   const head = heading(title, `mix off by ${balance.jsd.toFixed(4)} bit${delta}`);
   head.title = "Jensen-Shannon divergence of val's mix from that of train: 0 is the same mix, 1 nothing in common";
   box.append(head);
-  if (balance.rows.length > MANY_ROWS) draw_columns(balance, box);
+  if (balance.rows.length > MANY[title]) draw_columns(balance, box);
   else draw_rows(balance, box);
 }
 
