@@ -9,6 +9,7 @@ from widgets.contact_sheet import contact_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
+from widgets.split_report import split_report_chart
 
 __all__ = [
     "BoxReview",
@@ -24,6 +25,7 @@ __all__ = [
     "frame_sheet",
     "progress_for",
     "show",
+    "split_report_chart",
     "static_map",
     "trials_chart",
     "write_plotly_js",
