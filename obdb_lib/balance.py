@@ -1,26 +1,73 @@
-"""Assign groups to parts so that each part gets its share of every feature: local search with restarts."""
+"""Assign whole groups to parts so that each part gets its share of everything at once.
+
+Few groups: every assignment is tried. More: a mixed-integer programme (HiGHS) gives a start and a bound where the size
+allows, and simulated annealing by moves and swaps goes on from there. The answer says how far from the bound it is.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
 
+import numpy as np
+
+from obdb_lib.balance_bounds import solve_programme, subset_bound
+from obdb_lib.balance_problem import PEAK_WEIGHT, Matrix, Problem, imbalance, make_problem
+from obdb_lib.balance_search import enumerate_all, search
 from obdb_lib.boxes import FloatArray, IntArray
 
-RESTARTS = 24
-"""Random starts; the best end is taken. Moves and swaps from a few dozen starts beat exact solvers in their time limit
-on field data, where proven bounds stay loose."""
-MAX_STEPS = 400
-MIN_SHARE_OF_TARGET = 0.5
-"""A part with less than this share of its target of a class counts as failing it, which is punished strongly."""
-_PENALTY = 4.0
-_MAX_SWAP_GROUPS = 150  # above this, moves alone come close enough and swaps cost their square
-
-Matrix = NDArray[np.float64]
+__all__ = ["Assignment", "assign_groups", "balance_groups", "imbalance"]
 
 
-def assign_groups(features: FloatArray, weights: FloatArray, shares: NDArray[np.float64], *, seed: int = 0) -> IntArray:
-    """Part of each group.
+@dataclass(frozen=True)
+class Assignment:
+    """An assignment of groups to parts and how good it is.
+
+    Attributes:
+        parts: (G,) int64.
+        objective: its cost (Problem.cost).
+        bound: no assignment costs less than this.
+        largest: largest deviation of any column of any part, relative to the wanted count; 0.1 is 10 % off.
+        largest_bound: no assignment has a smaller largest deviation.
+        method: "all tried", "annealing", or "programme and annealing".
+        programme: how the mixed-integer programme ended: "optimal", "node limit", "time limit", "too large", "none"
+            or "not needed".
+        restarts: of the annealing.
+        lacking: column -> why it has not its minimum in each part.
+    """
+
+    parts: IntArray
+    objective: float
+    bound: float
+    largest: float
+    largest_bound: float
+    method: str
+    programme: str
+    restarts: int
+    lacking: dict[str, str]
+
+    @property
+    def gap(self) -> float:
+        """Cost above the bound."""
+        return max(self.objective - self.bound, 0.0)
+
+
+def balance_groups(problem: Problem, *, seed: int = 0) -> Assignment:
+    """The best assignment found; same problem and seed give the same one (work is limited, not time)."""
+    everything = enumerate_all(problem)
+    if everything is not None:
+        cost = float(problem.cost(problem.sums(everything)))
+        return _judged(problem, everything, (cost, _largest(problem, everything)), "all tried", "not needed", 0)
+    programme = solve_programme(problem)
+    starts = [] if programme.parts is None else [programme.parts]
+    found, restarts = search(problem, starts, np.random.default_rng(seed))
+    largest_bound = min(max(programme.bound, subset_bound(problem)), _largest(problem, found))
+    method = "programme and annealing" if starts else "annealing"
+    bounds = (PEAK_WEIGHT * largest_bound**2, largest_bound)
+    return _judged(problem, found, bounds, method, programme.state, restarts)
+
+
+def assign_groups(features: FloatArray, weights: FloatArray, shares: Matrix, *, seed: int = 0) -> IntArray:
+    """Part of each group, every column weighed by itself (``imbalance`` is what is minimised).
 
     Args:
         features: (G, F) counts per group (frames, boxes per class, ...); columns without any count are ignored.
@@ -31,87 +78,22 @@ def assign_groups(features: FloatArray, weights: FloatArray, shares: NDArray[np.
     Returns:
         (G,) int64 in 0..P-1; every part has at least one group (needs G >= P).
     """
-    totals = features.sum(axis=0)
-    used = totals > 0
-    relative = (features[:, used] / totals[used]).astype(np.float64)
-    importance = weights[used].astype(np.float64)
-    rng = np.random.default_rng(seed)
-    best: tuple[float, IntArray] | None = None
-    for _ in range(RESTARTS):
-        parts = _start(len(relative), shares, rng)
-        cost = _descend(relative, importance, shares, parts)
-        if best is None or cost < best[0] - 1e-12:
-            best = (cost, parts)
-    assert best is not None
-    return best[1]
+    used = features.sum(axis=0) > 0
+    factor = np.diag(np.sqrt(weights[used].astype(np.float64)))
+    return balance_groups(make_problem(features[:, used].astype(np.float64), shares, factor), seed=seed).parts
 
 
-def imbalance(sums: Matrix, importance: Matrix, shares: Matrix) -> Matrix:
-    """Cost of shares reached: (..., P, F) -> (...). Squared relative miss, and a penalty where a part lacks a class."""
-    targets = shares[:, None]
-    miss = (sums - targets) ** 2 / targets
-    lack = np.clip(MIN_SHARE_OF_TARGET - sums / targets, 0, None) ** 2 * _PENALTY
-    return np.asarray(((miss + lack) * importance).sum(axis=(-2, -1)))
+def _largest(problem: Problem, parts: IntArray) -> float:
+    off = np.abs(problem.deviation(problem.sums(parts)))[:, problem.peak]
+    return float(off.max(initial=0.0))
 
 
-def _start(count: int, shares: Matrix, rng: np.random.Generator) -> IntArray:
-    parts = rng.choice(len(shares), size=count, p=shares / shares.sum()).astype(np.int64)
-    parts[rng.permutation(count)[: len(shares)]] = np.arange(len(shares))
-    return parts
-
-
-def _descend(relative: Matrix, importance: Matrix, shares: Matrix, parts: IntArray) -> float:
-    """Best single move or swap until none helps; ``parts`` is changed in place."""
-    sums = np.stack([relative[parts == part].sum(axis=0) for part in range(len(shares))])
-    cost = float(imbalance(sums, importance, shares))
-    for _ in range(MAX_STEPS):
-        move_cost, group, target = _best_move(relative, importance, shares, parts, sums)
-        swap_cost, first, second = _best_swap(relative, importance, shares, parts, sums)
-        if min(move_cost, swap_cost) >= cost - 1e-12:
-            break
-        if move_cost <= swap_cost:
-            parts[group] = target
-        else:
-            parts[first], parts[second] = parts[second], parts[first]
-        sums = np.stack([relative[parts == part].sum(axis=0) for part in range(len(shares))])
-        cost = min(move_cost, swap_cost)
-    return cost
-
-
-def _best_move(
-    relative: Matrix, importance: Matrix, shares: Matrix, parts: IntArray, sums: Matrix
-) -> tuple[float, int, int]:
-    best = (np.inf, 0, 0)
-    sizes = np.bincount(parts, minlength=len(shares))
-    for target in range(len(shares)):
-        movable = np.flatnonzero((parts != target) & (sizes[parts] > 1))
-        if not len(movable):
-            continue
-        trial = np.repeat(sums[None], len(movable), axis=0)
-        rows = np.arange(len(movable))
-        trial[rows, parts[movable]] -= relative[movable]
-        trial[rows, target] += relative[movable]
-        costs = imbalance(trial, importance, shares)
-        found = int(np.argmin(costs))
-        best = min(best, (float(costs[found]), int(movable[found]), target))
-    return best
-
-
-def _best_swap(
-    relative: Matrix, importance: Matrix, shares: Matrix, parts: IntArray, sums: Matrix
-) -> tuple[float, int, int]:
-    best = (np.inf, 0, 0)
-    if len(parts) > _MAX_SWAP_GROUPS:
-        return best
-    for first in range(len(parts)):
-        others = np.flatnonzero((parts != parts[first]) & (np.arange(len(parts)) > first))
-        if not len(others):
-            continue
-        difference = relative[others] - relative[first]
-        trial = np.repeat(sums[None], len(others), axis=0)
-        trial[:, parts[first]] += difference
-        trial[np.arange(len(others)), parts[others]] -= difference
-        costs = imbalance(trial, importance, shares)
-        found = int(np.argmin(costs))
-        best = min(best, (float(costs[found]), first, int(others[found])))
-    return best
+def _judged(
+    problem: Problem, parts: IntArray, bounds: tuple[float, float], method: str, programme: str, restarts: int
+) -> Assignment:
+    sums = problem.sums(parts)
+    lacking = dict(problem.infeasible)
+    for column in np.flatnonzero((sums < problem.need).any(axis=0)):
+        lacking.setdefault(problem.names[column], "its minimum was not met together with those of the other classes")
+    cost = float(problem.cost(sums))
+    return Assignment(parts, cost, bounds[0], _largest(problem, parts), bounds[1], method, programme, restarts, lacking)

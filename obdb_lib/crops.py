@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -38,8 +39,13 @@ def cut(
     margin: float = DEFAULT_MARGIN,
 ) -> NDArray[np.uint8]:
     """One crop of a frame (H, W, 3): (size, size, 3) uint8 RGB."""
-    window = crop_box(box, frame.shape[1], frame.shape[0], margin)
-    image = Image.fromarray(frame).resize((size, size), Image.Resampling.BILINEAR, box=window, reducing_gap=2.0)
+    x1, y1, x2, y2 = crop_box(box, frame.shape[1], frame.shape[0], margin)
+    # Only the pixels around the window are handed to Pillow: the whole frame would be copied for each crop.
+    pad = math.ceil((x2 - x1) / size) + 1
+    left, top = max(math.floor(x1) - pad, 0), max(math.floor(y1) - pad, 0)
+    part = np.ascontiguousarray(frame[top : math.ceil(y2) + pad, left : math.ceil(x2) + pad])
+    window = (x1 - left, y1 - top, x2 - left, y2 - top)
+    image = Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=window, reducing_gap=2.0)
     return np.asarray(image, dtype=np.uint8)
 
 

@@ -1,40 +1,38 @@
-"""Near-duplicate frames: the same ground seen twice, whether by a moving camera or by augmentation.
+"""Duplicate frames: the same picture, or the same ground seen twice, by a moving camera or by augmentation.
 
-Candidates come from frame embeddings; each candidate pair is then proved by pixels: the highest normalised
-cross-correlation over all shifts and four flips (J. P. Lewis, "Fast Normalized Cross-Correlation", 1995, by FFT).
+Equal pixels make exact copies. Other frames are compared with those whose features are most alike (frame_candidates),
+and a pair counts when features and pixels prove it (frame_match): shifted, mirrored, turned, zoomed and re-lit copies
+are found, and so are frames of a video that share enough ground. No file name is looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from typing import cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
-from scipy import fft, sparse
-from scipy.ndimage import gaussian_filter
-from sklearn.neighbors import NearestNeighbors
+from scipy import sparse
 
-from obdb_lib.boxes import FloatArray, IntArray
-from obdb_lib.cache import artefact_arrays
+from obdb_lib.boxes import IntArray
+from obdb_lib.cache import artefact_arrays, content_hash
 from obdb_lib.embeddings import Embeddings
-from obdb_lib.errors import FrameError
+from obdb_lib.exact_copies import equal_pixels, exact_classes, pixel_digests
+from obdb_lib.frame_candidates import candidate_pairs
+from obdb_lib.frame_features import VERSION, FeatureTable, frame_features, stamp
+from obdb_lib.frame_match import MIN_AGREEING, MIN_CORRELATION, MIN_EVIDENCE, MIN_MATCHES, MIN_OVERLAP, Match
+from obdb_lib.frame_proofs import Proofs, packed
 from obdb_lib.frames import FrameStore
-from obdb_lib.progress import Progress, track
+from obdb_lib.progress import Progress
+from obdb_lib.records import Problem
 
-MIN_CORRELATION = 0.45
-"""Frames correlating at least this well show the same ground. Unrelated field frames stay below 0.35, shifted or
-flipped copies lie mostly above 0.8 (739 sesame photographs); lower it to catch fainter twins at the price of false
-ones."""
-MIN_OVERLAP = 0.4
-"""Share of the frame that has to overlap for a shift to count; small overlaps correlate by chance."""
-CANDIDATES = 15
-"""Nearest frames in embedding space that are checked by pixels."""
-SIDE = 64
-_DETAIL_SIGMA = 8.0  # structure wider than this is light and vignette, which every frame of a camera shares
+CANDIDATES = 24
+"""Frames most alike that each one is compared with, upright and mirrored together; more finds more, but slower."""
+CLIQUE = 300
+"""Of more equal frames than this (a covered lens), only pairs with the first one are listed; the group has all."""
+COLUMNS = ("matches", "correlation", "overlap", "agreeing", "mirrored", "turn", "zoom", "shift_x", "shift_y")
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,17 @@ class DuplicateGroups:
 
     Attributes:
         groups: Series img_path -> group number; a frame without a twin is a group of its own.
-        pairs: columns first, second (img_path), correlation (float32, 0..1): the pairs that were proved.
+        pairs: what was proved, a row a pair: first, second (img_path); correlation (float32, of what both show, at most
+            1); kind "exact" (equal pixels) or "near"; and how the second frame lies over the first: matches (features
+            that agree), overlap (share of the smaller frame, 0..1), agreeing (share of the overlap
+            that correlates by itself), mirrored, turn (degrees anticlockwise), zoom,
+            shift_x, shift_y (of the centre, in longer sides of the first frame).
+        problems: frames that cannot be read; they are groups of their own.
     """
 
     groups: pd.Series
     pairs: pd.DataFrame
+    problems: list[Problem] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -56,37 +60,47 @@ class DuplicateGroups:
 
 
 def find_duplicates(
-    embeddings: Embeddings,
+    embeddings: Embeddings | Sequence[str],
     frames: FrameStore,
     *,
     min_correlation: float = MIN_CORRELATION,
     candidates: int = CANDIDATES,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> DuplicateGroups:
-    """Near-duplicate pairs and groups of whole frames.
+    """Exact and near duplicates among whole frames, in groups (everything that pairs connect is one group).
+
+    The result is cached by the files' stamps and the parameters; frames read and pairs tried before an interrupt count.
 
     Args:
-        embeddings: of frames (embeddings.embed_frames); its ids are the img_paths looked at.
+        embeddings: the img_paths to look at, or embeddings of frames, of which the ids alone are used.
+        min_correlation: stricter when raised, 0..1.
+        candidates: frames each frame is compared with.
+        seed: for the sample that the candidates' vocabulary is fitted to.
+
+    Raises:
+        CacheError: data_cache cannot be written.
     """
-    names = [str(name) for name in embeddings.ids]
+    ids = embeddings.ids if isinstance(embeddings, Embeddings) else embeddings
+    names = list(dict.fromkeys(str(name) for name in ids))
     inputs: dict[str, object] = {
-        "frames": names,
-        "vectors": float(embeddings.vectors.sum()),
-        "min_correlation": min_correlation,
+        "frames": len(names),
+        "files": content_hash([(name, stamp(frames, name)) for name in names]),
+        "version": VERSION,
+        "limits": [min_correlation, MIN_MATCHES, MIN_EVIDENCE, MIN_OVERLAP, MIN_AGREEING],
         "candidates": candidates,
+        "seed": seed,
     }
-    arrays = artefact_arrays(
-        "duplicates", inputs, lambda: _find(embeddings, frames, min_correlation, candidates, progress)
-    )
-    pairs = pd.DataFrame(
-        {
-            "first": [names[i] for i in arrays["pairs"][:, 0]],
-            "second": [names[i] for i in arrays["pairs"][:, 1]],
-            "correlation": arrays["correlations"],
-        }
-    )
-    labels = connected(len(names), arrays["pairs"])
-    return DuplicateGroups(pd.Series(labels, index=pd.Index(names, name="img_path"), name="duplicate_group"), pairs)
+
+    def make() -> dict[str, np.ndarray]:
+        table = frame_features(frames, names, progress)
+        return _found(table, frames, inputs, min_correlation, candidates, seed, progress)
+
+    arrays = artefact_arrays("duplicates", inputs, make)
+    labels = connected(len(names), np.concatenate([arrays["pairs"], arrays["joined"]]))
+    problems = [Problem("duplicates", str(text)) for text in arrays["problems"]]
+    groups = pd.Series(labels, index=pd.Index(names, name="img_path"), name="duplicate_group")
+    return DuplicateGroups(groups, _pair_table(names, arrays), problems)
 
 
 def connected(count: int, pairs: IntArray) -> IntArray:
@@ -97,65 +111,65 @@ def connected(count: int, pairs: IntArray) -> IntArray:
     return cast(IntArray, labels.astype(np.int64))
 
 
-def _find(
-    embeddings: Embeddings, frames: FrameStore, min_correlation: float, candidates: int, progress: Progress | None
+def _found(
+    table: FeatureTable,
+    frames: FrameStore,
+    inputs: dict[str, object],
+    min_correlation: float,
+    candidates: int,
+    seed: int,
+    progress: Progress | None,
 ) -> dict[str, np.ndarray]:
-    count = len(embeddings)
-    if count < 2:
-        return {"pairs": np.empty((0, 2), np.int64), "correlations": np.empty(0, np.float32)}
-    neighbours = NearestNeighbors(n_neighbors=min(candidates + 1, count)).fit(embeddings.vectors)
-    nearest: IntArray = neighbours.kneighbors(embeddings.vectors, return_distance=False)
-    correlator = _Correlator([str(name) for name in embeddings.ids], frames)
-    pairs: list[tuple[int, int]] = []
-    values: list[float] = []
-    with track(progress, "compare frames", count) as task:
-        for first in range(count):
-            others = [second for second in nearest[first] if second > first or first not in nearest[second]]
-            others = [second for second in others if second != first]
-            if others:
-                found = correlator.best(first, others)
-                keep = [(second, value) for second, value in zip(others, found, strict=True)]
-                pairs += [(min(first, s), max(first, s)) for s, value in keep if value >= min_correlation]
-                values += [float(value) for _, value in keep if value >= min_correlation]
-            task.advance()
+    """One frame of each class of equal ones is compared; what is found holds for the whole class."""
+    digest = pixel_digests(frames)
+    classes = exact_classes(table, digest)
+    first_ones = np.array([numbers[0] for numbers in classes], dtype=np.int64)
+    likely = candidate_pairs(table, first_ones, candidates, seed=seed, progress=progress)
+    proofs = Proofs(table, content_hash(inputs), min_correlation)
+    tries = [(first, second, mirrored) for (first, second), ways in likely.items() for mirrored in ways]
+    proofs.close_under(tries, progress)
+    exact = {pair for pair, found in proofs.proved.items() if equal_pixels(table, pair, found, digest)}
+    members = {numbers[0]: numbers for numbers in classes}
+    every: dict[tuple[int, int], Match] = {}
+    joined: list[tuple[int, int]] = []
+    for numbers in classes:
+        joined += [(numbers[0], other) for other in numbers[1:]]
+        for pair in _listed(numbers):
+            count = int(table.row(pair[0])["count"])
+            every[pair] = Match(count, 1.0, 1.0, 1.0, False, 0.0, 1.0, (0.0, 0.0))
+            exact.add(pair)
+    for (first, second), found in proofs.proved.items():
+        for one in members[first][:CLIQUE]:
+            for other in members[second][:CLIQUE]:
+                every[min(one, other), max(one, other)] = found
+                if (first, second) in exact:
+                    exact.add((min(one, other), max(one, other)))
+    proofs.finished()
+    pairs, numbers_of = packed(every)
     return {
-        "pairs": np.array(pairs, dtype=np.int64).reshape(-1, 2),
-        "correlations": np.array(values, dtype=np.float32),
+        "pairs": pairs,
+        "numbers": numbers_of,
+        "exact": np.array([tuple(pair) in exact for pair in pairs.tolist()], dtype=bool),
+        "joined": np.array(joined, dtype=np.int64).reshape(-1, 2),
+        "problems": np.array([problem.what for problem in table.problems], dtype=np.str_),
     }
 
 
-class _Correlator:
-    """Highest normalised cross-correlation of small grey pictures over shifts and flips."""
-
-    def __init__(self, names: Sequence[str], frames: FrameStore) -> None:
-        self.pictures = np.stack([_detail(name, frames) for name in names])
-        self.shape = (2 * SIDE, 2 * SIDE)
-        self.transforms = fft.rfft2(self.pictures, self.shape)
-        self.energies = fft.rfft2(self.pictures**2, self.shape)
-        window = fft.rfft2(np.ones((SIDE, SIDE), np.float32), self.shape)
-        self.window = window
-        overlap = fft.irfft2(window * np.conj(window), self.shape)
-        self.allowed = overlap >= MIN_OVERLAP * SIDE * SIDE
-
-    def best(self, first: int, others: Sequence[int]) -> FloatArray:
-        """(len(others),) float32, at most 1."""
-        best = np.zeros(len(others), dtype=np.float32)
-        energy_first = fft.irfft2(self.energies[first] * np.conj(self.window), self.shape)
-        for flip in ((), (1,), (2,), (1, 2)):
-            turned = np.flip(self.pictures[list(others)], flip)
-            product = fft.irfft2(self.transforms[first] * np.conj(fft.rfft2(turned, self.shape)), self.shape)
-            energy = fft.irfft2(self.window * np.conj(fft.rfft2(turned**2, self.shape)), self.shape)
-            scale = np.sqrt(np.maximum(energy_first, 1e-3) * np.maximum(energy, 1e-3))
-            value = np.where(self.allowed, product / scale, 0).reshape(len(others), -1).max(axis=1)
-            best = np.maximum(best, value.astype(np.float32))
-        return best
+def _listed(numbers: list[int]) -> list[tuple[int, int]]:
+    if len(numbers) > CLIQUE:
+        return [(numbers[0], other) for other in numbers[1:]]
+    return list(combinations(numbers, 2))
 
 
-def _detail(name: str, frames: FrameStore) -> NDArray[np.float32]:
-    try:
-        grey = Image.fromarray(frames.load(name)).convert("L")
-    except FrameError:
-        return np.zeros((SIDE, SIDE), dtype=np.float32)
-    pixels = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
-    pixels = pixels - gaussian_filter(pixels, _DETAIL_SIGMA)
-    return cast(NDArray[np.float32], pixels / np.sqrt((pixels**2).mean() + 1e-6))
+def _pair_table(names: list[str], arrays: dict[str, np.ndarray]) -> pd.DataFrame:
+    columns: dict[str, object] = {
+        "first": [names[i] for i in arrays["pairs"][:, 0]],
+        "second": [names[i] for i in arrays["pairs"][:, 1]],
+        "correlation": arrays["numbers"][:, 1].astype(np.float32),
+        "kind": np.where(arrays["exact"], "exact", "near").astype(object),
+    }
+    for number, name in enumerate(COLUMNS):
+        if name != "correlation":
+            columns[name] = arrays["numbers"][:, number]
+    table = pd.DataFrame(columns)
+    return table.astype({"matches": np.int64, "mirrored": bool})

@@ -6,10 +6,11 @@ Vectors are stored by content (image file, box, margin, embedder), so a moved bo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +18,20 @@ from PIL import Image
 
 from obdb_lib import paths
 from obdb_lib.boxes import FloatArray
-from obdb_lib.cache import content_hash, load_arrays, save_arrays, write_note
-from obdb_lib.crops import DEFAULT_MARGIN, iterate_crops
+from obdb_lib.cache import content_hash
+from obdb_lib.crops import DEFAULT_MARGIN, cut
+from obdb_lib.embedders import Embedder, find_embedders
 from obdb_lib.errors import DatasetError, FrameError
+from obdb_lib.flow import Reader, computed
 from obdb_lib.frames import FrameStore
+from obdb_lib.networks import PRECISIONS, Images, Network, kept_threads, unit
 from obdb_lib.progress import Progress, track
 from obdb_lib.records import Problem
 from obdb_lib.snapshots import BOX, Snapshot
+from obdb_lib.vector_store import KEY_LENGTH, VectorStore
 
-if TYPE_CHECKING:
-    import torch
-
-CROP_SIZE = 96
-FRAME_SIZE = 160
-"""Side in pixels of the pictures shown to the network; larger sees finer leaves and costs its square in time."""
-BATCH = 64
-
-Images = NDArray[np.uint8]
-Embedder = Callable[[Images], FloatArray]
+FLIPS = ((), (1,), (2,), (1, 2))
+"""Axes turned round for each of the four looks at a whole frame."""
 
 
 @dataclass(frozen=True)
@@ -61,196 +58,171 @@ def embed_crops(
     snapshot: Snapshot,
     frames: FrameStore,
     *,
-    embedder: str = "mobilenet_v2",
+    embedder: str | Embedder = "mobilenet_v2",
     margin: float = DEFAULT_MARGIN,
     progress: Progress | None = None,
 ) -> Embeddings:
     """Vectors of all annotation crops of a snapshot, in its order.
 
-    Crops computed before are read back. An interrupt keeps what was computed.
+    Crops computed before are read back, and then no network is loaded. An interrupt keeps what was computed.
+
+    Args:
+        embedder: a name of embedders.find_embedders, or an Embedder (detector_embedder makes one of a checkpoint). Of
+            names joined by ``+`` each is computed and kept for itself.
+        margin: share of the box's longer side added around it.
 
     Raises:
-        DatasetError: unknown embedder, or not one crop could be read.
+        DatasetError: unknown embedder, its weights cannot be had, or not one crop could be read.
     """
+    if isinstance(embedder, str):
+        parts = find_embedders(embedder)
+        return _side_by_side(
+            [embed_crops(snapshot, frames, embedder=part, margin=margin, progress=progress) for part in parts]
+        )
     table = snapshot.annotations
-    stamps = {img_path: _stamp(frames, img_path) for img_path in table["img_path"].unique()}
-    keys = [
-        _key(stamps[row.img_path], [row.x1, row.y1, row.x2, row.y2], margin, CROP_SIZE)
-        for row in table[["img_path", *BOX]].itertuples()
-    ]
+    boxes = table[BOX].to_numpy(np.float32)
+    img_paths = table["img_path"].tolist()
+    stamps = {img_path: _stamp(frames, img_path) for img_path in dict.fromkeys(img_paths)}
+    keys = [_key(stamps[name], margin, box) for name, box in zip(img_paths, boxes.tolist(), strict=True)]
 
-    def read(missing: list[int]) -> Iterable[tuple[list[int], Images | FrameError]]:
-        part = table.iloc[missing]
-        for rows, crops in iterate_crops(part, frames, CROP_SIZE, margin):
-            yield [missing[row] for row in rows], crops
+    def read(img_path: str, rows: Sequence[int]) -> Images:
+        frame = frames.load(img_path)
+        return np.stack([cut(frame, boxes[row], embedder.size, margin) for row in rows])
 
     ids = table["annotation_id"].to_numpy(object)
-    return _embed(ids, keys, read, embedder, "embed crops", progress)
+    return _embed(_Wanted(ids, keys, img_paths, read), embedder, "embed crops", progress)
 
 
 def embed_frames(
-    frames: FrameStore, img_paths: Iterable[str], *, embedder: str = "mobilenet_v2", progress: Progress | None = None
+    frames: FrameStore,
+    img_paths: Iterable[str],
+    *,
+    embedder: str | Embedder = "mobilenet_v2",
+    progress: Progress | None = None,
 ) -> Embeddings:
     """Vectors of whole frames, the mean over the frame and its three flips, so that flipped copies lie close.
 
     Raises:
-        DatasetError: unknown embedder, or not one frame could be read.
+        DatasetError: unknown embedder, its weights cannot be had, or not one frame could be read.
     """
     names = list(img_paths)
-    keys = [_key(_stamp(frames, name), "whole frame, four flips", FRAME_SIZE) for name in names]
+    if isinstance(embedder, str):
+        parts = find_embedders(embedder)
+        return _side_by_side([embed_frames(frames, names, embedder=part, progress=progress) for part in parts])
+    keys = [_key(_stamp(frames, name), "whole frame, four flips") for name in names]
 
-    def read(missing: list[int]) -> Iterable[tuple[list[int], Images | FrameError]]:
-        for position in missing:
-            try:
-                image = Image.fromarray(frames.load(names[position]))
-            except FrameError as error:
-                yield [position], error
-                continue
-            small = np.asarray(image.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.BOX), dtype=np.uint8)
-            yield [position], small[None]
+    def read(img_path: str, rows: Sequence[int]) -> Images:
+        image = Image.fromarray(frames.load(img_path))
+        small = image.resize((embedder.size, embedder.size), Image.Resampling.BOX)
+        return np.asarray(small, dtype=np.uint8)[None]
 
-    return _embed(np.array(names, dtype=object), keys, read, embedder, "embed frames", progress, flips=True)
+    wanted = _Wanted(np.array(names, dtype=object), keys, names, read)
+    return _embed(wanted, embedder, "embed frames", progress, flips=FLIPS)
+
+
+def _side_by_side(parts: Sequence[Embeddings]) -> Embeddings:
+    """Vectors of several embedders one after another with the same weight; the whole has length 1."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    if any(not np.array_equal(first.ids, part.ids) for part in parts):
+        raise DatasetError(
+            "a frame could be read for one embedder and not for the next; check the disk that holds the images and run "
+            "this step again (what was computed is kept)"
+        )
+    vectors = np.hstack([part.vectors for part in parts])
+    vectors /= np.float32(np.sqrt(len(parts)))
+    return Embeddings(first.ids, vectors, "+".join(part.embedder for part in parts), first.problems)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Pictures that are to have a vector: their ids, cache keys, frames, and how a frame's pictures are read."""
+
+    ids: NDArray[np.object_]
+    keys: list[str]
+    img_paths: list[str]
+    read: Reader
 
 
 def _embed(
-    ids: NDArray[np.object_],
-    keys: list[str],
-    read: Callable[[list[int]], Iterable[tuple[list[int], Images | FrameError]]],
-    embedder: str,
+    wanted: _Wanted,
+    embedder: Embedder,
     title: str,
     progress: Progress | None,
     *,
-    flips: bool = False,
+    flips: Sequence[tuple[int, ...]] = ((),),
 ) -> Embeddings:
-    memory = _VectorFile(embedder)
-    missing = [position for position, key in enumerate(keys) if key not in memory]
-    problems: list[Problem] = []
-    if missing:
-        network = make_embedder(embedder)
+    folder = _folder(embedder)
+    stores = {precision: VectorStore(folder / precision) for precision in PRECISIONS}
+    # Where everything is there, no device is asked: torch takes seconds to import.
+    store = max(stores.values(), key=lambda one: int(one.found(wanted.keys).sum()))
+    missing = _missing(wanted, store)
+    problems, readable = _look_for_one(missing, wanted.read)
+    if readable:
+        network = embedder.load()
+        store = stores[network.precision]
+        missing = _missing(wanted, store)
+        look = replace(network, embed=lambda images: _vectors(network, images, flips))
+        with track(progress, title, sum(map(len, missing.values()))) as task, kept_threads():
+            try:
+                with closing(computed(missing, wanted.read, look, embedder.size, problems)) as done:
+                    for rows, vectors in done:
+                        store.add([wanted.keys[row] for row in rows], vectors)
+                        task.advance(len(rows))
+            finally:
+                store.save()
+    found = store.found(wanted.keys)
+    if len(wanted.ids) and not found.any():
+        told = problems[0] if problems else "?"
+        raise DatasetError(f"none of the {len(wanted.ids)} pictures could be read; first: {told}")
+    kept = [key for key, there in zip(wanted.keys, found, strict=True) if there]
+    return Embeddings(wanted.ids[found], store.get(kept), embedder.name, problems)
+
+
+def _missing(wanted: _Wanted, store: VectorStore) -> dict[str, list[int]]:
+    """Rows without a vector by their frame; a picture wanted twice is computed once."""
+    frames: dict[str, list[int]] = {}
+    seen: set[str] = set()
+    for row in np.flatnonzero(~store.found(wanted.keys)):
+        if wanted.keys[row] not in seen:
+            seen.add(wanted.keys[row])
+            frames.setdefault(wanted.img_paths[row], []).append(int(row))
+    return frames
+
+
+def _look_for_one(frames: Mapping[str, Sequence[int]], read: Reader) -> tuple[list[Problem], bool]:
+    """([], True) as soon as one frame can be read; else what is wrong with each: no network is loaded for those."""
+    problems = []
+    for img_path, rows in frames.items():
         try:
-            with track(progress, title, len(missing)) as task:
-                for positions, images in _batches(read(missing), problems, task.advance):
-                    memory.add([keys[position] for position in positions], _vectors(network, images, flips))
-                    task.advance(len(positions))
-        finally:
-            memory.save()
-    found = np.array([key in memory for key in keys], dtype=bool)
-    if len(ids) and not found.any():
-        raise DatasetError(f"none of the {len(ids)} pictures could be read; first: {problems[0] if problems else '?'}")
-    kept = [key for key, there in zip(keys, found, strict=True) if there]
-    return Embeddings(ids[found], memory.get(kept), embedder, problems)
+            read(img_path, rows[:1])
+        except FrameError as error:
+            problems.append(Problem("embeddings", str(error)))
+        else:
+            return [], True
+    return problems, False
 
 
-def _batches(
-    groups: Iterable[tuple[list[int], Images | FrameError]],
-    problems: list[Problem],
-    skipped: Callable[[int], None],
-) -> Iterable[tuple[list[int], Images]]:
-    positions: list[int] = []
-    images: list[Images] = []
-    for rows, crops in groups:
-        if isinstance(crops, FrameError):
-            problems.append(Problem("embeddings", str(crops)))
-            skipped(len(rows))
-            continue
-        positions.extend(rows)
-        images.extend(crops)
-        if len(images) >= BATCH:
-            yield positions, np.stack(images)
-            positions, images = [], []
-    if images:
-        yield positions, np.stack(images)
+def _vectors(network: Network, images: Images, flips: Sequence[tuple[int, ...]]) -> FloatArray:
+    """Mean of the vectors of all turned copies, at length 1."""
+    total = sum(network.embed(np.ascontiguousarray(np.flip(images, axes))) for axes in flips)
+    return unit(np.asarray(total, dtype=np.float32))
 
 
-def _vectors(network: Embedder, images: Images, flips: bool) -> FloatArray:
-    vectors = network(images)
-    if flips:
-        for axes in ((1,), (2,), (1, 2)):
-            vectors = vectors + network(np.ascontiguousarray(np.flip(images, axes)))
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
-
-
-def make_embedder(name: str) -> Embedder:
-    """Function from pictures (N, S, S, 3) uint8 RGB to features (N, D) float32.
-
-    ``mobilenet_v2``: ImageNet features, mean over the last map (D = 1280). ``colour_histogram``: 4 x 4 x 4 RGB bins,
-    square root (D = 64), the baseline any network has to beat.
-
-    Raises:
-        DatasetError: another name.
-    """
-    if name == "colour_histogram":
-        return _colour_histogram
-    if name != "mobilenet_v2":
-        raise DatasetError(f"unknown embedder {name!r}; there are mobilenet_v2 and colour_histogram")
-    import torch
-
-    from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, _ = mobilenet_v2_backbone()
-    features = cast(torch.nn.Module, network.features).eval().to(device).to(memory_format=torch.channels_last)
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
-
-    def embed(images: Images) -> FloatArray:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div_(255)
-            found: torch.Tensor = features((pixels - mean) / std).mean(dim=(2, 3))
-            return found.cpu().numpy().astype(np.float32)
-
-    return embed
-
-
-def _colour_histogram(images: Images) -> FloatArray:
-    bins = (images >> 6).astype(np.int64)
-    codes = (bins[..., 0] * 16 + bins[..., 1] * 4 + bins[..., 2]).reshape(len(images), -1)
-    counts = np.stack([np.bincount(row, minlength=64) for row in codes])
-    return np.asarray(np.sqrt(counts / counts.sum(axis=1, keepdims=True)), dtype=np.float32)
+def _folder(embedder: Embedder) -> Path:
+    plain = re.sub(r"[^\w.+-]+", "_", Path(embedder.name).name)
+    return paths.data_cache() / "embeddings" / f"{plain}-{content_hash(embedder.identity, embedder.size, length=8)}"
 
 
 def _stamp(frames: FrameStore, img_path: str) -> str:
+    """What tells an image from another version of it, wherever the images lie; cheaper than reading it."""
     try:
-        path = frames.path(img_path)
-        status = path.stat()
+        status = frames.path(img_path).stat()
     except (FrameError, OSError):
         return f"{img_path}|missing"
-    return f"{path}|{status.st_size}|{status.st_mtime_ns}"
+    return f"{img_path}|{status.st_size}|{status.st_mtime_ns}"
 
 
 def _key(*parts: object) -> str:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
-
-
-class _VectorFile:
-    """All vectors of one embedder: ``data_cache/embeddings/<embedder>-<hash>.npz`` with keys and vectors."""
-
-    def __init__(self, embedder: str) -> None:
-        self.embedder = embedder
-        name = f"{embedder}-{content_hash(embedder, CROP_SIZE, FRAME_SIZE, length=6)}.npz"
-        self.path: Path = paths.data_cache() / "embeddings" / name
-        self.rows: dict[str, FloatArray] = {}
-        self.added = 0
-        if self.path.exists():
-            stored = load_arrays(self.path) or {}
-            if {"keys", "vectors"} <= set(stored):
-                self.rows = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.rows
-
-    def add(self, keys: list[str], vectors: FloatArray) -> None:
-        self.rows.update(zip(keys, vectors, strict=True))
-        self.added += len(keys)
-
-    def get(self, keys: list[str]) -> FloatArray:
-        return np.stack([self.rows[key] for key in keys]) if keys else np.empty((0, 0), dtype=np.float32)
-
-    def save(self) -> None:
-        if not self.added:
-            return
-        keys = list(self.rows)
-        save_arrays(self.path, {"keys": np.array(keys), "vectors": self.get(keys)})
-        write_note(self.path, {"embedder": self.embedder, "vectors": len(keys)}, seconds=0)
-        self.added = 0
+    return hashlib.blake2b(repr(parts).encode(), digest_size=KEY_LENGTH // 2).hexdigest()

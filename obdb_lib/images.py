@@ -9,7 +9,8 @@ from PIL import Image, UnidentifiedImageError
 
 UNREADABLE = (UnidentifiedImageError, OSError, ValueError, RuntimeError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for files that are no images, are cut off, or are too large to be true."""
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112
+"""EXIF tag that says which way is up; 1 (or absent) is upright."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
@@ -21,5 +22,5 @@ def upright_size(file: Path | IO[bytes]) -> tuple[int, int]:
     """
     with Image.open(file) as image:
         width, height = image.size
-        turned = image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+        turned = image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE
     return (height, width) if turned else (width, height)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
+from obdb_lib.borders import BORDERS, keyframe_step
 from obdb_lib.boxes import IntArray
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.snapshots import Snapshot
@@ -58,27 +59,48 @@ class Balance:
 
 
 @dataclass(frozen=True)
+class Leaks:
+    """What crosses one border; rates are shares of the frames of the part that judges, 0..1.
+
+    Attributes:
+        shared_videos: frames whose video is also in the other part; None where names do not tell videos.
+        adjacent_leak: frames whose neighbouring keyframe of the same video is in the other part; None likewise.
+        near_duplicate_leak: frames with a proven near twin in the other part; None where nobody looked for twins.
+        group_overlap: frames whose group is also in the other part; None where the draft has no groups.
+    """
+
+    shared_videos: float | None
+    adjacent_leak: float | None
+    near_duplicate_leak: float | None
+    group_overlap: float | None
+
+
+@dataclass(frozen=True)
 class SplitNumbers:
-    """What a split is worth, as ``leaks.report`` tells it; rates are shares of the val frames, 0..1.
+    """What a split is worth, as ``leaks.report`` tells it.
 
     Attributes:
         frames, boxes: counts by part.
         classes: boxes per class and part.
         clusters: boxes per cluster and part; None without clusters.
-        shared_videos: val frames whose video is also in train; None where names do not tell videos.
-        adjacent_leak: val frames whose neighbouring keyframe of the same video is in train; None likewise.
-        near_duplicate_leak: val frames with a proven near twin in train; None where nobody looked for twins.
-        group_overlap: val frames whose group is also in train; None where the draft has no groups.
+        borders: "val/train" and, where test has frames, "test/train" and "test/val": what the first knows of the other.
     """
 
     frames: dict[str, int]
     boxes: dict[str, int]
     classes: Balance
     clusters: Balance | None
-    shared_videos: float | None
-    adjacent_leak: float | None
-    near_duplicate_leak: float | None
-    group_overlap: float | None
+    borders: dict[str, Leaks]
+
+    @property
+    def val(self) -> Leaks:
+        """What crosses from train into val."""
+        return self.borders["val/train"]
+
+    def worst(self, judging: str, name: str) -> float | None:
+        """The largest rate called ``name`` (an attribute of Leaks) at the borders of a part; None where not known."""
+        rates = [getattr(leaks, name) for border, leaks in self.borders.items() if border.startswith(f"{judging}/")]
+        return max((rate for rate in rates if rate is not None), default=None)
 
     @property
     def smallest_class_share(self) -> float:
@@ -87,8 +109,8 @@ class SplitNumbers:
 
     @property
     def leak(self) -> float:
-        """The larger of the two leak rates that could be measured."""
-        return max(self.adjacent_leak or 0.0, self.near_duplicate_leak or 0.0)
+        """The larger of the two leak rates from train into val that could be measured."""
+        return max(self.val.adjacent_leak or 0.0, self.val.near_duplicate_leak or 0.0)
 
 
 class LiveCounter:
@@ -122,25 +144,35 @@ class LiveCounter:
 
     def count(self, codes: NDArray[np.int8]) -> SplitNumbers:
         """Numbers of the assignment ``codes`` ((F,) index into PARTS)."""
-        val, train = codes == VAL, codes == TRAIN
         part_of_box = codes[self._frame_of_box].astype(np.int64)
+        clusters = None
+        if self._cluster_codes is not None:
+            clusters = _balance(self._cluster_codes, self._clusters, part_of_box)
+        frames = _by_part(codes)
         return SplitNumbers(
-            frames=_by_part(codes),
+            frames=frames,
             boxes=_by_part(part_of_box),
             classes=_balance(self._class_codes, self._classes, part_of_box),
-            clusters=(
-                None if self._cluster_codes is None else _balance(self._cluster_codes, self._clusters, part_of_box)
-            ),
-            shared_videos=_overlap(self._videos, val, train) if self._knows_videos else None,
-            adjacent_leak=self._adjacent(val, train) if self._knows_numbers else None,
-            near_duplicate_leak=None if self._pairs is None else _paired(self._pairs, val, train),
-            group_overlap=_overlap(self._groups, val, train) if self._has_groups else None,
+            clusters=clusters,
+            borders={
+                f"{judging}/{known}": self._leaks(codes == PARTS.index(judging), codes == PARTS.index(known))
+                for judging, known in BORDERS
+                if judging != "test" or frames["test"]
+            },
+        )
+
+    def _leaks(self, judging: NDArray[np.bool_], known: NDArray[np.bool_]) -> Leaks:
+        return Leaks(
+            shared_videos=_overlap(self._videos, judging, known) if self._knows_videos else None,
+            adjacent_leak=self._adjacent(judging, known) if self._knows_numbers else None,
+            near_duplicate_leak=None if self._pairs is None else _paired(self._pairs, judging, known),
+            group_overlap=_overlap(self._groups, judging, known) if self._has_groups else None,
         )
 
     def _lay_out_videos(self, paths: pd.Index, frames: pd.DataFrame) -> None:
         """Frames in the order of their videos, as keys in which a step within a video is a step in frame numbers."""
         self._knows_videos = bool((frames["video"] != "").any())
-        self._gap = _keyframe_step(frames)
+        self._gap = keyframe_step(frames)
         table = frames.set_index("img_path").loc[paths]
         self._videos = pd.factorize(table["video"].replace("", np.nan))[0].astype(np.int64)
         known = (self._videos >= 0) & table["frame_number"].notna().to_numpy(bool)
@@ -152,22 +184,14 @@ class LiveCounter:
         self._walk = rows[np.argsort(keys[rows], kind="stable")]
         self._keys = keys[self._walk].astype(np.float64)
 
-    def _adjacent(self, val: NDArray[np.bool_], train: NDArray[np.bool_]) -> float:
-        asks, answers = val[self._walk], train[self._walk]
+    def _adjacent(self, judging: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
+        asks, answers = judging[self._walk], known[self._walk]
         if not asks.any():
             return 0.0
         before = np.maximum.accumulate(np.where(answers, self._keys, -np.inf))
         after = np.minimum.accumulate(np.where(answers, self._keys, np.inf)[::-1])[::-1]
         near = np.minimum(self._keys - before, after - self._keys) <= self._gap
         return float((near & asks).sum() / asks.sum())
-
-
-def _keyframe_step(frames: pd.DataFrame) -> int:
-    """The smallest step between two frame numbers of one video anywhere in the data; 1 when there is none."""
-    known = frames[(frames["video"] != "") & frames["frame_number"].notna()].sort_values(["video", "frame_number"])
-    steps = known["frame_number"].to_numpy(np.int64)[1:] - known["frame_number"].to_numpy(np.int64)[:-1]
-    same = known["video"].to_numpy(object)[1:] == known["video"].to_numpy(object)[:-1]
-    return int(steps[same & (steps > 0)].min(initial=np.iinfo(np.int64).max)) if (same & (steps > 0)).any() else 1
 
 
 def _sorted_codes(values: pd.Series) -> tuple[IntArray, tuple[object, ...]]:
@@ -188,14 +212,14 @@ def _balance(codes: IntArray, labels: tuple[object, ...], part_of_box: IntArray)
     return Balance(labels, counts.reshape(len(labels), len(PARTS)).astype(np.int64))
 
 
-def _overlap(groups: IntArray, val: NDArray[np.bool_], train: NDArray[np.bool_]) -> float:
-    """Share of val frames (those in a group) whose group has a train frame; frames of group -1 do not count."""
-    counted = val & (groups >= 0)
+def _overlap(groups: IntArray, judging: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
+    """Share of judging frames (those in a group) whose group has a known frame; frames of group -1 do not count."""
+    counted = judging & (groups >= 0)
     if not counted.any():
         return 0.0
-    has_train = np.zeros(int(groups.max()) + 1, dtype=bool)
-    has_train[groups[train & (groups >= 0)]] = True
-    return float(has_train[groups[counted]].mean())
+    has_known = np.zeros(int(groups.max()) + 1, dtype=bool)
+    has_known[groups[known & (groups >= 0)]] = True
+    return float(has_known[groups[counted]].mean())
 
 
 def _pair_rows(paths: pd.Index, pairs: pd.DataFrame) -> IntArray:
@@ -203,12 +227,12 @@ def _pair_rows(paths: pd.Index, pairs: pd.DataFrame) -> IntArray:
     return np.asarray(rows[(rows >= 0).all(axis=1)], dtype=np.int64)
 
 
-def _paired(pairs: IntArray, val: NDArray[np.bool_], train: NDArray[np.bool_]) -> float:
-    total = int(val.sum())
+def _paired(pairs: IntArray, judging: NDArray[np.bool_], known: NDArray[np.bool_]) -> float:
+    total = int(judging.sum())
     if not total:
         return 0.0
     first, second = pairs[:, 0], pairs[:, 1]
-    leaking = np.zeros(len(val), dtype=bool)
-    leaking[first[val[first] & train[second]]] = True
-    leaking[second[val[second] & train[first]]] = True
+    leaking = np.zeros(len(judging), dtype=bool)
+    leaking[first[judging[first] & known[second]]] = True
+    leaking[second[judging[second] & known[first]]] = True
     return float(leaking.sum() / total)

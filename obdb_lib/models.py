@@ -8,16 +8,13 @@ Faster R-CNN that a CPU trains in minutes; ``retina_net`` is RetinaNet on ResNet
 from __future__ import annotations
 
 import logging
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -27,12 +24,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from obdb_lib.errors import TrainingError
 from obdb_lib.settings import ARCHITECTURES, architecture_of
-from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone
+from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone, torchvision_weights
 
 logger = logging.getLogger(__name__)
-
-DOWNLOAD_TIMEOUT_S = 20.0
-"""Wait at most this long for a weights server that does not answer."""
 
 # The light head of the CPU network: measured to train at about five images a CPU-second at 256 px.
 LIGHT_FPN_WIDTH = 96
@@ -262,24 +256,10 @@ def _resnet_features(architecture: str, pretrained: str | bool) -> tuple[dict[st
     if pretrained is False:
         return None, "random numbers, as asked (pretrained=False)", False
     resnet = "resnet50" if architecture == "retina_net" else architecture
-    state, reason = _download(resnet)
+    state, reason = torchvision_weights(resnet)
     if state is not None:
         return state, f"{resnet}, ImageNet weights of torchvision ({reason})", True
     sentence = f"random numbers, because torchvision's ImageNet weights of {resnet} could not be fetched ({reason})"
     if pretrained is True:
         raise TrainingError(f"{resnet}: {sentence}. Connect to the internet once, or use the variant mobilenet_v2.")
     return None, sentence, False
-
-
-@lru_cache(maxsize=8)
-def _download(resnet: str) -> tuple[dict[str, Tensor] | None, str]:
-    """torchvision's weights and their name, or None and the reason. Asked for once a process."""
-    weights = cast(Any, get_model_weights(resnet)).DEFAULT
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
-    try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True)), str(weights)
-    except (OSError, RuntimeError, ValueError) as error:  # URLError and time-outs are OSErrors
-        return None, str(error)
-    finally:
-        socket.setdefaulttimeout(before)

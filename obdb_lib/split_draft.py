@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from obdb_lib.boxes import IntArray
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import SplitError
+from obdb_lib.grouping import GroupSources, frame_groups
 from obdb_lib.live_numbers import Balance, LiveCounter, SplitNumbers
 from obdb_lib.snapshots import Snapshot
-from obdb_lib.splits import BUILDER, PARTS, Edit, Split, frame_groups, make_split
+from obdb_lib.splits import BUILDER, PARTS, Edit, Split, make_split
 
 __all__ = ["Balance", "SplitDraft", "SplitNumbers", "replay"]
 
@@ -71,7 +73,14 @@ class SplitDraft:
         self.split = split
         self.keep_groups_whole = True
         table = snapshot.frames.set_index("img_path", drop=False).loc[self._paths]
-        self._groups = _group_numbers(table, split, duplicates, groups)
+        sources = GroupSources(
+            duplicates=duplicates,
+            boxes=snapshot.annotations,
+            clusters=clusters,
+            block_frames=cast("int | None", split.parameters.get("block_frames")),
+            buffer_frames=cast(int, split.parameters.get("buffer_frames", 0)),
+        )
+        self._groups = _group_numbers(table.reset_index(drop=True), split, sources, groups)
         self._counter = LiveCounter(self._paths, snapshot, duplicates, clusters, self._groups)
         self._codes = _codes(split.frames["part"])
         self._built = self._codes.copy()
@@ -260,13 +269,15 @@ def _check_fits(split: Split, snapshot: Snapshot, paths: pd.Index) -> None:
         )
 
 
-def _group_numbers(
-    table: pd.DataFrame, split: Split, duplicates: DuplicateGroups | None, groups: pd.Series | None
-) -> IntArray:
+def _group_numbers(table: pd.DataFrame, split: Split, sources: GroupSources, groups: pd.Series | None) -> IntArray:
     if groups is None:
         if not split.group_by:
             return np.arange(len(table), dtype=np.int64)
-        return frame_groups(table.reset_index(drop=True), split.group_by, duplicates)
+        if "given" in split.group_by:
+            raise SplitError(
+                f"split {split.id} was grouped by your own groups; hand them over: groups=<img_path -> group>"
+            )
+        return frame_groups(table, split.group_by, sources=sources)
     named = table["img_path"].map(groups)
     numbers, names = pd.factorize(named)
     alone = numbers < 0

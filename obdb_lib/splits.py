@@ -6,22 +6,38 @@ All shares count **frames**, not groups and not boxes; the report says what that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pandas as pd
 
-from obdb_lib.balance import assign_groups
-from obdb_lib.boxes import FloatArray, IntArray
 from obdb_lib.cache import content_hash
-from obdb_lib.duplicates import DuplicateGroups, connected
+from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import SplitError
+from obdb_lib.grouping import GROUPINGS, GroupSources, frame_groups
 from obdb_lib.records import Document
 from obdb_lib.snapshots import Snapshot
+from obdb_lib.split_builder import CLASS_MINIMUM, Wish, build_parts, choose_sessions
+
+__all__ = [
+    "BUILDER",
+    "DEFAULT_SHARES",
+    "GROUPINGS",
+    "PARTS",
+    "Edit",
+    "NewDay",
+    "Split",
+    "by_groups",
+    "default_grouping",
+    "every_nth",
+    "frame_groups",
+    "k_folds",
+    "make_split",
+    "new_day",
+    "split_from_documents",
+]
 
 PARTS = ("train", "val", "test", "excluded")
-GROUPINGS = ("task", "video", "session", "camera", "duplicate_group")
 DEFAULT_SHARES = {"train": 0.8, "val": 0.2}
 BUILDER = "builder"
 """In an Edit: give the frames back to where the strategy had put them."""
@@ -52,7 +68,7 @@ class Split:
     Attributes:
         id: content hash over snapshot, strategy and assignment.
         snapshot_id: the data it was made for.
-        strategy: ``groups`` or ``every_nth``.
+        strategy: ``groups``, ``new_day`` or ``every_nth``.
         frames: columns img_path, part (one of PARTS).
         parameters: what it was made with, plain values.
         edits: what a person changed afterwards, in order; ``frames`` is the result of them.
@@ -155,87 +171,163 @@ def by_groups(
     shares: Mapping[str, float] | None = None,
     duplicates: DuplicateGroups | None = None,
     clusters: pd.Series | None = None,
+    given: Mapping[str, object] | None = None,
+    block_frames: int | None = None,
+    buffer_frames: int = 0,
+    fixed: Mapping[str, str] | None = None,
+    class_minimum: int = CLASS_MINIMUM,
+    balance: Mapping[str, float] | None = None,
     frames: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Split:
-    """Whole groups go to one part; boxes per class, the mix of clusters and the number of frames are balanced.
+    """Whole groups go to one part; frames, boxes per class, the mix of clusters and box sizes are balanced at once.
 
     Args:
         group_by: what may not be torn apart, of GROUPINGS; frames that share any of these stay together (connected
             components). A frame whose names do not tell its video, session or camera is held together by the rest.
         shares: target share of frames by part; default 80 % train, 20 % val.
         duplicates: needed for ``duplicate_group``.
-        clusters: annotation_id -> cluster, balanced like a class when given.
+        clusters: annotation_id -> cluster, balanced like a class when given; needed for ``cluster``, which holds whole
+            clusters together (see grouping.frame_groups: large ones join everything).
+        given: img_path -> name of your own group, needed for ``given``.
+        block_frames, buffer_frames: for ``time_block``: blocks of so many frame numbers of a video, and so many
+            between two blocks that go to ``excluded``, so that no two parts touch. Shares count what is left.
+        fixed: img_path -> part; the frame's whole group goes there. A part without a share (``test``, say) is taken out
+            of the balance; ``excluded`` takes out the frame alone.
+        class_minimum: boxes of each class that each part must hold, wherever feasible; ``parameters["solver"]
+            ["lacking"]`` says which classes cannot have it and why.
+        balance: weights of "frames", "classes", "clusters", "sizes" that differ from split_builder.BALANCE.
         frames: only these img_paths take part; all when None.
-        seed: of the search's restarts.
+        seed: of the search's restarts; same data, arguments and seed give the same split.
+
+    Returns:
+        Split whose ``parameters["solver"]`` says how it was found and how far from the proven bound it stopped. Largest
+        deviations there are relative to the wanted count (0.1: 10 % off).
 
     Raises:
-        SplitError: unknown grouping, shares that are not 1 in sum, or fewer groups than parts.
+        SplitError: unknown grouping, shares that are not 1 in sum, contradicting fixed frames, or fewer groups than
+            parts.
     """
     shares = dict(shares or DEFAULT_SHARES)
     _check_shares(shares)
-    table = snapshot.frames if frames is None else snapshot.frames[snapshot.frames["img_path"].isin(list(frames))]
-    groups = frame_groups(table, group_by, duplicates)
-    count = int(groups.max()) + 1 if len(groups) else 0
-    if count < len(shares):
-        raise SplitError(
-            f"the {len(table)} frames form {count} group(s) by {', '.join(group_by)}: too few for {len(shares)} parts "
-            f"({', '.join(shares)}). Group by something finer, or collect more videos."
-        )
-    features, weights = _group_features(snapshot, table, groups, clusters)
-    names = list(shares)
-    chosen = assign_groups(features, weights, np.array([shares[name] for name in names]), seed=seed)
-    parts = [names[chosen[group]] for group in groups]
-    result = pd.DataFrame({"img_path": table["img_path"].to_numpy(object), "part": parts})
-    parameters = {"group_by": list(group_by), "shares": shares, "seed": seed, "groups": count}
+    unknown = sorted(set((fixed or {}).values()) - set(PARTS))
+    if unknown:
+        raise SplitError(f"fixed names unknown parts {unknown}; parts are {', '.join(PARTS)}")
+    sources = GroupSources(duplicates, snapshot.annotations, clusters, given, block_frames, buffer_frames)
+    wish = Wish(shares, tuple(group_by), sources, fixed or {}, class_minimum, balance or {}, seed)
+    result, parameters = build_parts(snapshot, _rows(snapshot, frames), wish)
     return make_split(snapshot.id, "groups", result, parameters)
+
+
+def k_folds(
+    snapshot: Snapshot,
+    k: int = 5,
+    *,
+    group_by: Sequence[str] = ("video", "duplicate_group"),
+    duplicates: DuplicateGroups | None = None,
+    clusters: pd.Series | None = None,
+    given: Mapping[str, object] | None = None,
+    block_frames: int | None = None,
+    buffer_frames: int = 0,
+    class_minimum: int = CLASS_MINIMUM,
+    balance: Mapping[str, float] | None = None,
+    frames: Sequence[str] | None = None,
+    seed: int = 0,
+) -> list[Split]:
+    """``k`` splits whose val parts are disjoint, alike in size and mix, and together all frames; no group is torn.
+
+    A detector of fold i has never seen a frame of its val part, nor anything of that frame's group: what is needed to
+    look for missing annotations in all frames. Arguments as in ``by_groups``; ``parameters`` of each split say ``fold``
+    (0..k-1) and ``folds``.
+
+    Raises:
+        SplitError: k below 2, and as by_groups.
+    """
+    if k < 2:
+        raise SplitError(f"folds must be 2 or more; got {k}")
+    names = [f"fold {number}" for number in range(k)]
+    sources = GroupSources(duplicates, snapshot.annotations, clusters, given, block_frames, buffer_frames)
+    wish = Wish(dict.fromkeys(names, 1 / k), tuple(group_by), sources, {}, class_minimum, balance or {}, seed)
+    result, parameters = build_parts(snapshot, _rows(snapshot, frames), wish)
+    shares = {"train": 1 - 1 / k, "val": 1 / k}
+    splits = []
+    for number, name in enumerate(names):
+        part = result["part"].where(result["part"] == "excluded", "train").mask(result["part"] == name, "val")
+        told = {**parameters, "shares": shares, "fold": number, "folds": k}
+        splits.append(make_split(snapshot.id, "groups", result.assign(part=part), told))
+    return splits
+
+
+@dataclass(frozen=True)
+class NewDay:
+    """A split whose test part is a day that neither train nor val has seen.
+
+    Attributes:
+        split: parts train, val and test.
+        sessions: the sessions of the test part.
+        missing: classes without any box in test, which it cannot judge.
+        only_there: classes whose boxes are all in test, which no detector of this split can learn.
+    """
+
+    split: Split
+    sessions: tuple[str, ...]
+    missing: tuple[str, ...]
+    only_there: tuple[str, ...]
+
+
+def new_day(
+    snapshot: Snapshot,
+    *,
+    sessions: Sequence[str] | None = None,
+    test_share: float = 0.15,
+    group_by: Sequence[str] = ("video", "duplicate_group"),
+    shares: Mapping[str, float] | None = None,
+    duplicates: DuplicateGroups | None = None,
+    clusters: pd.Series | None = None,
+    class_minimum: int = CLASS_MINIMUM,
+    seed: int = 0,
+) -> NewDay:
+    """Whole sessions are test, the harder question; train and val are made of the rest by groups.
+
+    Sessions differ in season and field, so that this test is rarely balanced: read ``missing`` beside its score.
+
+    Args:
+        sessions: which to hold out; None takes those that come closest to ``test_share`` and to the mix of the rest.
+        test_share: wanted share of frames in test, when ``sessions`` is None.
+        group_by, shares, duplicates, clusters, class_minimum, seed: of train and val, as in ``by_groups``; what else
+            holds a frame to a session that is held out brings it along.
+
+    Raises:
+        SplitError: names that tell no session, an unknown session, nothing left to train on, and as by_groups.
+    """
+    if not 0 < test_share < 1:
+        raise SplitError(f"test_share must lie between 0 and 1; got {test_share}")
+    shares = dict(shares or DEFAULT_SHARES)
+    _check_shares(shares)
+    sources = GroupSources(duplicates, snapshot.annotations, clusters)
+    away = {"rest": 1 - test_share, "test": test_share}
+    wish = Wish(away, tuple(group_by), sources, class_minimum=class_minimum, seed=seed)
+    table = snapshot.frames
+    held, names = choose_sessions(snapshot, table, wish, sessions)
+    rest, parameters = build_parts(snapshot, table[~held], replace(wish, shares=shares))
+    test = pd.DataFrame({"img_path": table["img_path"][held].to_numpy(object), "part": "test"})
+    result = pd.concat([rest, test], ignore_index=True)
+    split = make_split(snapshot.id, "new_day", result, {**parameters, "test_sessions": list(names)})
+    part = snapshot.annotations["img_path"].map(split.parts())
+    inside = set(snapshot.annotations.loc[part == "test", "object_class"])
+    outside = set(snapshot.annotations.loc[part != "test", "object_class"])
+    return NewDay(split, names, tuple(sorted(outside - inside)), tuple(sorted(inside - outside)))
+
+
+def _rows(snapshot: Snapshot, frames: Sequence[str] | None) -> pd.DataFrame:
+    table = snapshot.frames
+    return table if frames is None else table[table["img_path"].isin(list(frames))]
 
 
 def default_grouping(snapshot: Snapshot) -> tuple[str, ...]:
     """What holds frames together when the user does not say: the video where the names tell it, and twins always."""
     known = bool((snapshot.frames["video"] != "").any())
     return ("video", "duplicate_group") if known else ("duplicate_group",)
-
-
-def frame_groups(table: pd.DataFrame, group_by: Sequence[str], duplicates: DuplicateGroups | None) -> IntArray:
-    """Group number of each row of ``table``: frames sharing any of ``group_by`` are in one group."""
-    unknown = [name for name in group_by if name not in GROUPINGS]
-    if unknown or not group_by:
-        raise SplitError(f"group_by must name one or more of {', '.join(GROUPINGS)}; got {list(group_by)}")
-    pairs: list[tuple[int, int]] = []
-    for name in group_by:
-        if name == "duplicate_group":
-            if duplicates is None:
-                raise SplitError("grouping by duplicate_group needs duplicates.find_duplicates first")
-            keys = table["img_path"].map(duplicates.groups).fillna(-1).astype(int).astype(str).replace("-1", "")
-        else:
-            keys = table["task_name" if name == "task" else name].astype(str)
-        first: dict[str, int] = {}
-        for row, key in enumerate(keys):
-            if key:
-                pairs.append((first.setdefault(key, row), row))
-    return connected(len(table), np.array(pairs, dtype=np.int64).reshape(-1, 2))
-
-
-def _group_features(
-    snapshot: Snapshot, table: pd.DataFrame, groups: IntArray, clusters: pd.Series | None
-) -> tuple[FloatArray, FloatArray]:
-    """What is balanced: (G, F) counts per group of frames, boxes per class, boxes per cluster; and F weights."""
-    count = int(groups.max()) + 1
-    columns = [np.bincount(groups, minlength=count)]
-    weights = [1.0]
-    group_of = pd.Series(groups, index=table["img_path"])
-    boxes = snapshot.annotations[snapshot.annotations["img_path"].isin(group_of.index)]
-    box_groups = boxes["img_path"].map(group_of).to_numpy(np.int64)
-    keys = [boxes["object_class"]]
-    if clusters is not None:
-        keys.append(boxes["annotation_id"].map(clusters))
-    for key in keys:
-        values = [value for value in key.dropna().unique() if value != -1]
-        for value in values:
-            columns.append(np.bincount(box_groups[(key == value).to_numpy(bool)], minlength=count))
-            weights.append(1.0 / len(values))
-    return np.stack(columns, axis=1).astype(np.float32), np.array(weights, dtype=np.float32)
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

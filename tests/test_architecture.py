@@ -12,17 +12,22 @@ import pytest
 from tests.conftest import PROJECT
 
 ROWS: list[tuple[str, ...]] = [
-    ("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "balance", "stages", "images"),
-    ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "crops", "dataset", "collect"),
     (
-        *("embeddings", "duplicates", "projection", "clusters", "splits", "live_numbers", "split_draft"),
-        *("given", "manifest", "migration"),
-        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics"),
+        *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
+        *("balance", "balance_problem", "balance_search", "balance_bounds"),
+    ),
+    ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
+    ("frames", "weights", "networks", "crops", "vector_store", "dataset", "collect"),
+    (
+        *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
+        *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),
+        *("reduction", "tsne", "umap_layout", "projection", "map_quality", "diffusion", "clusters"),
+        *("grouping", "split_builder", "splits", "live_numbers", "split_draft", "given", "manifest", "migration"),
+        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics", "chosen_split"),
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
-        *("evaluation", "options", "detections", "tuning"),
+        *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
     ("suggest", "review"),
     ("cvat",),

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from obdb_lib import embeddings as module
 from obdb_lib.clusters import OUTLIER, find_clusters
 from obdb_lib.crops import crop_box, cut, jpeg_crops
-from obdb_lib.embeddings import Embeddings, embed_crops, make_embedder
+from obdb_lib.embedders import Embedder, find_embedder
+from obdb_lib.embeddings import Embeddings, embed_crops
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.frames import FrameStore
+from obdb_lib.networks import Images, Network
 from obdb_lib.projection import METHODS, project
+from tests.conftest import PROJECT
 from tests.helpers import random_boxes, snapshot_of, task, write_frames
 
 
@@ -40,26 +47,74 @@ def test_two_colours_form_two_clusters(tmp_path: Path, fresh_cache: Path) -> Non
     assert (table.max(axis=1) == table.sum(axis=1)).all(), "no cluster mixes the two classes"
 
 
-def test_only_a_moved_box_is_computed_again(tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def counting(seen: list[int], name: str = "mobilenet_v2", stop_at: int = 0) -> Embedder:
+    """The real embedder, writing the size of each batch into ``seen``; interrupts the batch number ``stop_at``."""
+    real = find_embedder(name)
+
+    def load() -> Network:
+        network = real.load()
+
+        def embed(images: Images) -> np.ndarray:
+            seen.append(len(images))
+            if len(seen) == stop_at:
+                raise KeyboardInterrupt
+            return network.embed(images)
+
+        return replace(network, embed=embed, batch_pixels=3 * real.size**2, threads=1)
+
+    return replace(real, load=load)
+
+
+def test_only_a_moved_box_is_computed_again(tmp_path: Path, fresh_cache: Path) -> None:
     records = [two_colours(6)]
     frames = FrameStore([write_frames(tmp_path, records)])
     first = embed_crops(snapshot_of(records), frames)
     seen: list[int] = []
-    monkeypatch.setattr(module, "make_embedder", lambda name: _counting(make_embedder(name), seen))
-    again = embed_crops(snapshot_of(records), frames)
+    again = embed_crops(snapshot_of(records), frames, embedder=counting(seen))
     assert seen == []
     np.testing.assert_array_equal(first.vectors, again.vectors)
     records[0].annotations[2]["points"][0] += 1
-    embed_crops(snapshot_of(records), frames)
+    embed_crops(snapshot_of(records), frames, embedder=counting(seen))
     assert seen == [1]
 
 
-def _counting(embedder: module.Embedder, seen: list[int]) -> module.Embedder:
-    def embed(images: module.Images) -> np.ndarray:
-        seen.append(len(images))
-        return embedder(images)
+def test_a_frame_that_was_replaced_is_computed_again_and_another_folder_is_not(
+    tmp_path: Path, fresh_cache: Path
+) -> None:
+    records = [two_colours(4)]
+    root = write_frames(tmp_path / "here", records)
+    embed_crops(snapshot_of(records), FrameStore([root]), embedder="colour_histogram")
+    moved = root.rename(tmp_path / "there")
+    seen: list[int] = []
+    embed_crops(snapshot_of(records), FrameStore([moved]), embedder=counting(seen, "colour_histogram"))
+    assert seen == []
+    name = records[0].meta["frames"][1]["name"]
+    size = (moved / name).stat().st_size
+    Image.new("RGB", (96, 64), (0, 0, 255)).save(moved / name)
+    with (moved / name).open("ab") as file:  # the same size, so that only its date tells the new one
+        file.truncate(size)
+    found = embed_crops(snapshot_of(records), FrameStore([moved]), embedder=counting(seen, "colour_histogram"))
+    assert seen == [1]
+    blue = found.vectors[snapshot_of(records).annotations["img_path"].to_numpy() == name]
+    assert (blue.max(axis=1) > 0.99).all(), "all of the new picture is one colour"
 
-    return embed
+
+def test_nothing_heavy_is_imported_when_all_is_cached(tmp_path: Path, fresh_cache: Path) -> None:
+    """torch takes seconds; a frame that cannot be read does not load it either."""
+    records = [two_colours(3)]
+    root = write_frames(tmp_path / "images", records)
+    (root / records[0].meta["frames"][1]["name"]).write_bytes(b"no image")
+    embed_crops(snapshot_of(records), FrameStore([root]))
+    (tmp_path / "records.pickle").write_bytes(pickle.dumps(records))
+    script = (
+        "import pickle, sys; from pathlib import Path; from obdb_lib.embeddings import embed_crops; "
+        "from obdb_lib.frames import FrameStore; from tests.helpers import snapshot_of; "
+        f"records = pickle.loads(Path({str(tmp_path / 'records.pickle')!r}).read_bytes()); "
+        f"found = embed_crops(snapshot_of(records), FrameStore([{str(root)!r}])); "
+        "print(len(found), len(found.problems), 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert told.stdout.split() == ["2", "1", "False"]
 
 
 def test_an_unreadable_frame_is_reported_and_the_rest_goes_on(tmp_path: Path, fresh_cache: Path) -> None:
@@ -91,46 +146,14 @@ def test_no_readable_picture_at_all_is_an_error(tmp_path: Path, fresh_cache: Pat
         embed_crops(snapshot_of([two_colours(5)]), FrameStore([tmp_path]))
 
 
-def test_an_interrupt_keeps_what_was_computed(
-    tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_keeps_what_was_computed(tmp_path: Path, fresh_cache: Path) -> None:
     records = [two_colours(9)]
     frames = FrameStore([write_frames(tmp_path, records)])
-    monkeypatch.setattr(module, "BATCH", 3)
-    calls = 0
-
-    def stop_at_third(name: str) -> module.Embedder:
-        inner = make_embedder("colour_histogram")
-
-        def embed(images: module.Images) -> np.ndarray:
-            nonlocal calls
-            calls += 1
-            if calls == 3:
-                raise KeyboardInterrupt
-            return inner(images)
-
-        return embed
-
-    monkeypatch.setattr(module, "make_embedder", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
-        embed_crops(snapshot_of(records), frames, embedder="colour_histogram")
+        embed_crops(snapshot_of(records), frames, embedder=counting([], "colour_histogram", stop_at=3))
     seen: list[int] = []
-    monkeypatch.setattr(module, "make_embedder", lambda name: _counting(make_embedder(name), seen))
-    embed_crops(snapshot_of(records), frames, embedder="colour_histogram")
+    embed_crops(snapshot_of(records), frames, embedder=counting(seen, "colour_histogram"))
     assert sum(seen) == 3
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v2", "colour_histogram"])
-def test_vectors_have_length_one_and_ignore_neighbours_in_the_batch(name: str) -> None:
-    pictures = np.random.default_rng(0).integers(0, 255, (3, 96, 96, 3)).astype(np.uint8)
-    embed = make_embedder(name)
-    together, alone = embed(pictures), embed(pictures[1:2])
-    np.testing.assert_allclose(together[1], alone[0], rtol=1e-3, atol=1e-4)
-
-
-def test_unknown_embedder_lists_the_known_ones() -> None:
-    with pytest.raises(DatasetError, match="mobilenet_v2 and colour_histogram"):
-        make_embedder("resnet9000")
 
 
 def test_crop_window_is_square_and_inside() -> None:

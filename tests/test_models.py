@@ -63,7 +63,7 @@ def test_same_seed__same_network() -> None:
 
 
 def test_missing_weights__are_said_openly(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(models, "_download", lambda name: (None, "no route to host"))
+    monkeypatch.setattr(models, "torchvision_weights", lambda name: (None, "no route to host"))
     detector = build_detector("resnet18", CLASSES, image_size=64)
     assert "random numbers, because" in detector.spec.weights
     assert "no route to host" in detector.spec.weights
@@ -78,7 +78,7 @@ def test_resnet_weights_that_can_be_had__are_loaded(monkeypatch: pytest.MonkeyPa
 
     torch.manual_seed(3)
     stored = resnet18(weights=None).state_dict()
-    monkeypatch.setattr(models, "_download", lambda name: (stored, "ResNet18_Weights.IMAGENET1K_V1"))
+    monkeypatch.setattr(models, "torchvision_weights", lambda name: (stored, "ResNet18_Weights.IMAGENET1K_V1"))
     detector = build_detector("resnet18", CLASSES, image_size=64)
     body = detector.network.backbone.body
     assert torch.equal(body.conv1.weight, stored["conv1.weight"])

@@ -3,28 +3,36 @@
 from widgets.bars import bars, progress_for
 from widgets.box_review import BoxReview
 from widgets.charts import balance_chart, bars_chart, cluster_table_chart, curves_chart, show, write_plotly_js
+from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.contact_sheet import contact_sheet
+from widgets.duplicate_sheet import duplicate_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
+from widgets.split_explorer import SplitExplorer
+from widgets.split_picture import split_picture
 from widgets.split_report import split_report_chart
 
 __all__ = [
     "BoxReview",
     "ClusterMap",
     "FrameBrowser",
+    "SplitExplorer",
     "balance_chart",
     "bars",
     "bars_chart",
+    "cluster_chart",
     "cluster_sheet",
     "cluster_table_chart",
     "contact_sheet",
     "curves_chart",
+    "duplicate_sheet",
     "frame_sheet",
     "progress_for",
     "show",
+    "split_picture",
     "split_report_chart",
     "static_map",
     "trials_chart",

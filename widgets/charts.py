@@ -18,12 +18,11 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from obdb_lib.errors import DatasetError
-from widgets.palette import BLUE, EXTENDED, ORANGE
+from widgets.palette import BLUE, EXTENDED, PART_COLOURS
 
 PLOTLY_JS = "plotly.min.js"
 """An exported page looks for plotly's script beside itself; embedding it would add 4.8 MB to every chart."""
 
-PART_COLOURS = {"train": BLUE, "val": ORANGE, "test": "#009E73", "excluded": "#A6A6A6"}
 INK, MUTED, GRID = "#222222", "#555555", "#E6E6E6"
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
 HEIGHT_PX = 360

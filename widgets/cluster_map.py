@@ -1,6 +1,7 @@
-"""The map of annotation crops: points to lasso, a legend with counts, and a mosaic of what was selected.
+"""The map of annotation crops: points to lasso, filters, a legend with counts, and a mosaic of what was selected.
 
-The points are drawn by jupyter-scatter (WebGL, quick at 100,000 points); the legend and the mosaic are our own views.
+The points are drawn by jupyter-scatter (WebGL, quick at 100,000 points); the rest are our own views. A selection is
+kept as row numbers: ids are made once for Python and nothing per point is made for the page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
-import jscatter
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,12 +19,13 @@ from traitlets import TraitError, Tuple, Unicode, validate
 from obdb_lib.errors import DatasetError
 from widgets._base import CallbackErrors, refuse_unknown
 from widgets.cluster_panels import CropMosaic, MapLegend
-from widgets.palette import CONTINUOUS_MAP, Colouring, colouring
+from widgets.map_filter import MapFilter
+from widgets.palette import Colouring, colouring
+from widgets.point_view import MAP_HEIGHT_PX, draw_colours, point_view
 
 RowIndex = NDArray[np.int64]
 CropLoader = Callable[[Sequence[str]], list[bytes]]
 
-MAP_HEIGHT_PX = 480
 MOSAIC_LIMIT = 48
 """Crops shown of a selection; a larger selection is sampled evenly, because every crop costs a decoded frame."""
 
@@ -37,10 +38,11 @@ MAX_TEXT_VALUES = 1_000
 REQUIRED = ("annotation_id", "x", "y")
 CLASS_COLUMN = "object_class"
 HINT = "Drag around points to select them. Shift adds to the selection, Alt takes away. Scroll to zoom."
+LEGEND_PX = 250
 
 
 class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
-    """A map of annotations to look at, colour and lasso.
+    """A map of annotations to look at, colour, filter and lasso.
 
     Args:
         points: one row an annotation: ``annotation_id`` (unique), ``x``, ``y`` (finite), and any of ``object_class``,
@@ -70,24 +72,26 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
     ) -> None:
         refuse_unknown(type(self).__name__, unknown, ("points", "crops", "colour_by"))
         self._points = _checked(points)
-        self._ids: NDArray[np.object_] = self._points["annotation_id"].to_numpy(dtype=object)
-        self._row_of = {str(name): row for row, name in enumerate(self._ids)}
+        self._ids: NDArray[np.object_] = self._points["annotation_id"].astype(str).to_numpy(dtype=object)
+        self._row_of = pd.Index(self._ids)
         self._load_crops = crops
         self._rows: RowIndex = np.empty(0, dtype=np.int64)
+        self._incoming: tuple[tuple[str, ...], RowIndex] | None = None
         self._settled_at = -np.inf
         self._errors = CallbackErrors()
-        columns = colour_columns(self._points)
-        if colour_by not in columns:
+        self._colour_columns = colour_columns(self._points)
+        if colour_by not in self._colour_columns:
             colouring(self._points, colour_by)
-            columns.append(colour_by)
-        self._colourings = {column: colouring(self._points, column) for column in columns}
-        self._scatter = _scatter(self._points, self._colourings)
-        self._legend, self._mosaic = MapLegend(), CropMosaic()
-        super().__init__(children=self._build(columns, colour_by))
+            self._colour_columns.append(colour_by)
+        self._colourings: dict[str, Colouring] = {}
+        self._scatter = point_view(self._points, self._colours(colour_by))
+        self._legend, self._mosaic = MapLegend(map_model=self._scatter.widget.model_id), CropMosaic()
+        self._filter = MapFilter.of(self._points)
+        super().__init__(children=self._build(colour_by))
         self.add_class("obdb-cluster-map")
         self.layout.width = "100%"
         self.colour_by = colour_by
-        self._recolour()
+        self._describe()
         self._connect()
 
     def data(self) -> pd.DataFrame:
@@ -98,14 +102,22 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         """Select nothing."""
         self.selected = ()
 
-    def _build(self, columns: list[str], colour_by: str) -> list[ipywidgets.Widget]:
+    def _above(self) -> list[ipywidgets.Widget]:
+        """Views between the menus and the map: a hint; other ones in children of this class."""
+        return [ipywidgets.HTML(f"<span class='obdb-hint'>{HINT}</span>")]
+
+    def _beside(self) -> list[ipywidgets.Widget]:
+        """Views to the right of the legend; for children of this class."""
+        return []
+
+    def _build(self, colour_by: str) -> list[ipywidgets.Widget]:
         fit = {"layout": ipywidgets.Layout(width="auto")}
         self._colour_menu = ipywidgets.Dropdown(
-            options=[(column.replace("_", " "), column) for column in columns],
+            options=[(column.replace("_", " "), column) for column in self._colour_columns],
             value=colour_by,
             description="Colour by",
             style={"description_width": "initial"},
-            layout=ipywidgets.Layout(width="220px"),
+            layout=ipywidgets.Layout(width="200px"),
         )
         self._mode = ipywidgets.ToggleButtons(
             options=[("Lasso", "lasso"), ("Move", "panZoom")],
@@ -116,14 +128,15 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._mode.add_class("obdb-mode")
         self._clear_button = ipywidgets.Button(description="Clear selection", disabled=True, **fit)
         self._clear_button.add_class("obdb-clear")
-        hint = ipywidgets.HTML(f"<span class='obdb-hint'>{HINT}</span>")
         bar = ipywidgets.HBox([self._colour_menu, self._mode, self._clear_button])
         bar.add_class("obdb-map-bar")
         canvas = ipywidgets.Box([self._scatter.widget], layout=ipywidgets.Layout(flex="1 1 320px", min_width="320px"))
         canvas.add_class("obdb-map-canvas")
-        self._legend.layout = ipywidgets.Layout(flex="0 0 250px", height=f"{MAP_HEIGHT_PX}px")
-        row = ipywidgets.HBox([canvas, self._legend], layout=ipywidgets.Layout(width="100%"))
-        return [bar, hint, row, self._mosaic, self._errors.output]
+        beside = self._beside()
+        legend_px = LEGEND_PX - 30 if beside else LEGEND_PX
+        self._legend.layout = ipywidgets.Layout(flex=f"0 0 {legend_px}px", height=f"{MAP_HEIGHT_PX}px")
+        row = ipywidgets.HBox([canvas, self._legend, *beside], layout=ipywidgets.Layout(width="100%"))
+        return [bar, self._filter, *self._above(), row, self._mosaic, self._errors.output]
 
     def _connect(self) -> None:
         guard, view = self._errors.guard, self._scatter.widget
@@ -133,23 +146,37 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._mode.observe(guard(lambda change: self._set_mode(change["new"])), names="value")
         self._colour_menu.observe(lambda change: setattr(self, "colour_by", change["new"]), names="value")
         self._clear_button.on_click(guard(lambda _: self.clear()))
+        self._filter.observe(guard(lambda _: self._filter_points()), names="chosen")
         self.observe(guard(lambda _: self._recolour()), names="colour_by")
         self.observe(guard(lambda _: self._show_selection()), names="selected")
 
     @validate("colour_by")
     def _known_column(self, proposal: dict[str, Any]) -> str:
         column = str(proposal["value"])
-        if column not in self._colourings:
-            raise TraitError(f"cannot colour by {column!r}; the choices are: {', '.join(self._colourings)}")
+        if column not in self._colour_columns:
+            raise TraitError(f"cannot colour by {column!r}; the choices are: {', '.join(self._colour_columns)}")
         return column
 
     @validate("selected")
     def _known_ids(self, proposal: dict[str, Any]) -> tuple[str, ...]:
-        unknown = [name for name in proposal["value"] if str(name) not in self._row_of]
-        if unknown:
-            raise TraitError(f"{len(unknown)} of the ids to select are not on this map, the first is {unknown[0]!r}")
-        rows = sorted({self._row_of[str(name)] for name in proposal["value"]})
-        return tuple(str(name) for name in self._ids[rows])
+        ids = proposal["value"]
+        if self._incoming and ids is self._incoming[0]:  # made from rows of this map a moment ago
+            return tuple(ids)
+        rows = self._row_of.get_indexer(pd.Index([str(name) for name in ids], dtype=object))
+        if (rows < 0).any():
+            first = ids[int(np.argmax(rows < 0))]
+            raise TraitError(
+                f"{int((rows < 0).sum())} of the ids to select are not on this map, the first is {first!r}"
+            )
+        return tuple(self._ids[np.unique(rows)].tolist())
+
+    def _select_rows(self, rows: RowIndex) -> None:
+        """Select by sorted row numbers, without looking any id up."""
+        self._incoming = (tuple(self._ids[rows].tolist()), rows)
+        try:
+            self.selected = self._incoming[0]
+        finally:
+            self._incoming = None
 
     def _set_mode(self, mode: str) -> None:
         if self._scatter.widget.mouse_mode != mode:
@@ -164,23 +191,38 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         if just_settled and len(rows) == 1 and len(self._rows) > 1:
             self._scatter.selection(self._rows)
             return
-        self.selected = tuple(str(name) for name in self._ids[rows])
+        self._select_rows(rows)
         self._settled_at = time.monotonic()
 
     def _show_selection(self) -> None:
-        self._rows = np.asarray([self._row_of[name] for name in self.selected], dtype=np.int64)
+        if self._incoming and self.selected is self._incoming[0]:
+            self._rows = self._incoming[1]
+        else:
+            self._rows = np.asarray(self._row_of.get_indexer(pd.Index(self.selected, dtype=object)), dtype=np.int64)
         view = self._scatter.widget
         shown = np.asarray([] if view.selection is None else view.selection, dtype=np.int64)
         if not np.array_equal(np.sort(shown), self._rows):
             self._scatter.selection(self._rows)
         self._clear_button.disabled = len(self._rows) == 0
-        self._legend.count(self._colourings[self.colour_by], self._rows)
-        self._fill_mosaic()
+        self._legend.count(self._colours(self.colour_by), self._rows)
+        self._selection_changed()
+        self._fill_mosaic()  # last: its crops may have to be decoded
+
+    def _selection_changed(self) -> None:
+        """For children of this class: ``_rows`` is another selection now."""
+
+    def _filter_points(self) -> None:
+        """Hide what the filter leaves out; what is hidden is not selected."""
+        shown = self._filter.mask()
+        self._scatter.filter(None if shown is None else np.flatnonzero(shown))
+        if shown is not None and not shown[self._rows].all():
+            self._select_rows(self._rows[shown[self._rows]])
+        self._describe()
 
     def _fill_mosaic(self) -> None:
         total = len(self._rows)
-        by = CLASS_COLUMN if CLASS_COLUMN in self._colourings else self.colour_by
-        self._mosaic.announce(total, len(self._points), self._colourings[by], self._rows)
+        by = CLASS_COLUMN if CLASS_COLUMN in self._colour_columns else self.colour_by
+        self._mosaic.announce(total, len(self._points), self._colours(by), self._rows)
         if self._load_crops is None or not total:
             return
         places = np.unique(np.linspace(0, total - 1, min(total, MOSAIC_LIMIT)).astype(np.int64))
@@ -210,12 +252,22 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         picture = self._load([str(self._ids[row])])[0] if self._load_crops else b""
         self._legend.hover(picture, self._title(row))
 
+    def _colours(self, column: str) -> Colouring:
+        """Colours of a column, made when they are first wanted."""
+        if column not in self._colourings:
+            self._colourings[column] = colouring(self._points, column)
+        return self._colourings[column]
+
     def _recolour(self) -> None:
-        colours = self._colourings[self.colour_by]
         self._colour_menu.value = self.colour_by
-        names = list(self._colourings)
-        self._scatter.color(by=f"c{names.index(self.colour_by)}", **_colour_settings(colours))
-        self._legend.describe(colours)
+        draw_colours(self._scatter.widget, self._colours(self.colour_by))
+        self._legend.redrawn += 1
+        self._describe()
+
+    def _describe(self) -> None:
+        colours = self._colours(self.colour_by)
+        shown = self._filter.mask()
+        self._legend.describe(colours, None if shown is None else np.flatnonzero(shown))
         self._legend.count(colours, self._rows)
 
 
@@ -244,43 +296,3 @@ def _checked(points: pd.DataFrame) -> pd.DataFrame:
     if not finite.all():
         raise DatasetError(f"x and y must be finite numbers; {int((~finite).sum())} of {len(points)} rows are not")
     return points.reset_index(drop=True)
-
-
-def _colour_settings(colours: Colouring) -> dict[str, Any]:
-    if colours.continuous:
-        low, high = float(colours.values.min()), float(colours.values.max())
-        return {"map": CONTINUOUS_MAP, "norm": (low, high if high > low else low + 1.0)}
-    # jupyter-scatter falls back to its own colours when the palette is shorter than two.
-    return {"map": [*colours.colours, colours.colours[-1]]}
-
-
-def _scatter(points: pd.DataFrame, colourings: dict[str, Colouring]) -> jscatter.Scatter:
-    """The WebGL map; every column to colour by becomes a prepared column c0, c1, ... a switch is then one message."""
-    frame = pd.DataFrame({axis: points[axis].to_numpy(dtype=np.float32) for axis in ("x", "y")})
-    for number, colours in enumerate(colourings.values()):
-        codes = pd.Series(colours.codes)
-        frame[f"c{number}"] = (
-            colours.values
-            if colours.continuous
-            else codes.astype(pd.CategoricalDtype(list(range(len(colours.labels)))))
-        )
-    half = float(max(np.ptp(frame["x"]), np.ptp(frame["y"]))) * 0.53 or 1.0
-    middle = [(float(frame[axis].min()) + float(frame[axis].max())) / 2 for axis in ("x", "y")]
-    return jscatter.Scatter(
-        data=frame,
-        x="x",
-        y="y",
-        x_scale=(middle[0] - half, middle[0] + half),
-        y_scale=(middle[1] - half, middle[1] + half),
-        height=MAP_HEIGHT_PX,
-        size=float(np.clip(400 / np.sqrt(len(points)), 2, 7)),
-        opacity=0.8,
-        opacity_unselected=0.35,
-        color_selected="#111111",
-        background_color="#FFFFFF",
-        mouse_mode="lasso",
-        axes=False,
-        legend=False,
-        tooltip=False,
-        options={"actionKeyMap": {"merge": "shift", "remove": "alt"}},
-    )

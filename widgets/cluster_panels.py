@@ -25,7 +25,10 @@ class MapLegend(PlainWidget):
         continuous: True shows a scale from the first to the last entry.
         note: a line below, for example about missing values.
         chosen: selected points per entry; empty when nothing is selected.
+        filtered: True when the counts are of the points that a filter shows.
         hover_picture, hover_text: the point under the mouse.
+        map_model: model id of the point map this legend belongs to.
+        redrawn: how often Python gave the points new colours; the view sees to it that the last ones are drawn.
     """
 
     _esm = STATIC / "map_legend.js"
@@ -36,13 +39,19 @@ class MapLegend(PlainWidget):
     continuous = Bool(False).tag(sync=True)
     note = Unicode().tag(sync=True)
     chosen = List(Int()).tag(sync=True)
+    filtered = Bool(False).tag(sync=True)
     hover_picture = Bytes().tag(sync=True)
     hover_text = Unicode().tag(sync=True)
+    map_model = Unicode().tag(sync=True)
+    redrawn = Int(0).tag(sync=True)
 
-    def describe(self, colours: Colouring) -> None:
-        """Show the legend of ``colours``."""
+    def describe(self, colours: Colouring, shown: NDArray[np.int64] | None = None) -> None:
+        """Show the legend of ``colours``; its counts are of the rows ``shown``, of all points when None."""
         counts: tuple[int | None, ...] = colours.counts or (None,) * len(colours.labels)
+        if shown is not None and not colours.continuous:
+            counts = tuple(_counts(colours, shown))
         with self.hold_sync():
+            self.filtered = shown is not None
             self.title = colours.column.replace("_", " ")
             self.continuous = colours.continuous
             self.entries = [

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,6 +36,15 @@ def static_map(points: pd.DataFrame, *, colour_by: str = "object_class", title: 
     # A figure of our own, not pyplot's: nothing is shown twice in a notebook and no state is kept.
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
+    draw_points(axes, points, colours)
+    default = f"{len(points):,} annotations, coloured by {colour_by.replace('_', ' ')}"
+    axes.set_title(title or default, loc="left", color=INK, fontsize=13)
+    _legend(figure, colours)
+    return picture_of(figure)
+
+
+def draw_points(axes: Axes, points: pd.DataFrame, colours: Colouring) -> None:
+    """The points (columns x, y) on axes without ticks, in their colours."""
     # Drawing in the given order would hide the first class under the last one.
     order = np.random.default_rng(0).permutation(len(points))
     shades = colours.point_colours()
@@ -50,9 +60,10 @@ def static_map(points: pd.DataFrame, *, colour_by: str = "object_class", title: 
     axes.set_aspect("equal", adjustable="datalim")
     for side in axes.spines.values():
         side.set_color("#DDDDDD")
-    default = f"{len(points):,} annotations, coloured by {colour_by.replace('_', ' ')}"
-    axes.set_title(title or default, loc="left", color=INK, fontsize=13)
-    _legend(figure, colours)
+
+
+def picture_of(figure: Figure) -> Image.Image:
+    """The figure as an RGB picture."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]  # untyped in matplotlib
     return Image.open(buffer).convert("RGB")

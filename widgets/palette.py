@@ -29,6 +29,9 @@ MAX_LABELLED = len(EXTENDED)
 MAX_WHOLE_CATEGORIES = 40
 """A column of whole numbers with at most this many values (cluster ids, say) is coloured by value, not by size."""
 
+PART_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN, "excluded": OTHER}
+OUTSIDE_COLOUR, OUTSIDE_LABEL = "#DDDDDD", "(not in the split)"
+
 CONTINUOUS_MAP = "viridis"
 CONTINUOUS_STEPS = 5
 EMPTY_LABEL = "(none)"
@@ -86,6 +89,21 @@ def colouring(points: pd.DataFrame, column: str) -> Colouring:
     return _categories(column, series)
 
 
+def part_colouring(column: str, codes: NDArray[np.int32]) -> Colouring:
+    """Colours of the parts of a split: always the same ones in the same order, however few points a part has.
+
+    Args:
+        codes: (N,) index into PART_COLOURS per point, -1 for points on frames outside the split.
+    """
+    labels, colours = [*PART_COLOURS, OUTSIDE_LABEL], [*PART_COLOURS.values(), OUTSIDE_COLOUR]
+    outside = len(PART_COLOURS)
+    codes = np.where(codes < 0, outside, codes).astype(np.int32)
+    counts = np.bincount(codes, minlength=len(labels))
+    kept = len(labels) if counts[outside] else outside
+    numbers = tuple(int(count) for count in counts[:kept])
+    return Colouring(column, False, tuple(labels[:kept]), tuple(colours[:kept]), numbers, codes, np.empty(0))
+
+
 def _is_measure(series: pd.Series) -> bool:
     if pd.api.types.is_bool_dtype(series) or not pd.api.types.is_numeric_dtype(series):
         return False
@@ -93,20 +111,33 @@ def _is_measure(series: pd.Series) -> bool:
     return not (whole and series.nunique() <= MAX_WHOLE_CATEGORIES)
 
 
+def text_codes(series: pd.Series) -> tuple[NDArray[np.int64], list[str]]:
+    """Each value as the number of its text, and the texts; missing and empty values share ``EMPTY_LABEL``.
+
+    Values that read alike (1 and "1") get one number. Works on the distinct values alone, not point by point.
+    """
+    codes, values = pd.factorize(series, use_na_sentinel=False)
+    texts = [EMPTY_LABEL if pd.isna(value) or value == "" else str(value) for value in values]
+    merged, names = pd.factorize(np.array(texts, dtype=object))
+    return np.asarray(merged[codes] if len(texts) else codes, dtype=np.int64), [str(name) for name in names]
+
+
 def _categories(column: str, series: pd.Series) -> Colouring:
-    texts = series.astype(object).where(series.notna(), EMPTY_LABEL).astype(str).replace("", EMPTY_LABEL)
-    counts = texts.value_counts()
-    order = sorted(counts.index, key=lambda label: (-int(counts[label]), label))
+    numbered, texts = text_codes(series)
+    counts = np.bincount(numbered, minlength=len(texts))
+    ranks = sorted(range(len(texts)), key=lambda place: (-int(counts[place]), texts[place]))
+    order = [texts[place] for place in ranks]
     own = order if len(order) <= MAX_LABELLED else order[: MAX_LABELLED - 1]
     rest = order[len(own) :]
     labels, colours = list(own), list(EXTENDED[: len(own)])
-    numbers = [int(counts[label]) for label in own]
+    numbers = [int(counts[place]) for place in ranks[: len(own)]]
     if rest:
         labels.append(f"{len(rest)} others")
         colours.append(OTHER)
-        numbers.append(int(sum(counts[label] for label in rest)))
-    code_of = {label: code for code, label in enumerate(own)}
-    codes = texts.map(lambda label: code_of.get(label, len(own))).to_numpy(dtype=np.int32)
+        numbers.append(int(counts[ranks[len(own) :]].sum()))
+    place_of_code = np.empty(len(texts), dtype=np.int32)
+    place_of_code[ranks] = np.minimum(np.arange(len(texts)), len(own))
+    codes = place_of_code[numbered]
     return Colouring(column, False, tuple(labels), tuple(colours), tuple(numbers), codes, np.empty(0))
 
 

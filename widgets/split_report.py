@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from obdb_lib.errors import SplitError
-from widgets.charts import HEAD_PX, INK, LEGEND_PX, MUTED, PART_COLOURS, house_style
-from widgets.palette import BLUE, PURPLE
+from widgets.charts import HEAD_PX, INK, LEGEND_PX, MUTED, house_style
+from widgets.palette import BLUE, PART_COLOURS, PURPLE
 
 ROW_PX, GAP_PX, BOTTOM_PX = 270, 92, 24
 """Height of a row of panels, of what lies between two, and below the last; fixed, so that texts never overlap."""

@@ -40,6 +40,40 @@ function guard_clicks(el) {
   };
 }
 
+// jupyter-scatter drops colours that arrive while it is still drawing earlier ones. When several came close together,
+// the last ones are given to it again once it is idle.
+function redraw_guard(model, el) {
+  let arrived = 0;
+  const canvas = () => el.closest(".obdb-cluster-map")?.querySelector(".obdb-map-canvas canvas");
+  const plot = () => {
+    for (let node = canvas(); node; node = node.parentElement) if (node.api) return node.api;
+    return null;
+  };
+  const frames = (count) => new Promise((done) => {
+    const step = () => (count-- > 0 ? requestAnimationFrame(step) : done());
+    step();
+  });
+  const idle = async () => {
+    await frames(3);
+    while (plot()?.get("isDrawing")) await frames(1);
+  };
+  const settle = async () => {
+    await idle();
+    while (arrived > 1) {
+      arrived = 1;
+      const map = await model.widget_manager.get_model(model.get("map_model"));
+      map.trigger("change:points", map, map.get("points"));
+      await idle();
+    }
+    arrived = 0;
+    el.dataset.drawn = model.get("redrawn"); // for tests: whose colours are on the screen
+  };
+  return () => {
+    arrived += 1;
+    if (arrived === 1) settle();
+  };
+}
+
 function draw_entries(model, list) {
   const entries = model.get("entries");
   const chosen = model.get("chosen");
@@ -55,7 +89,7 @@ function draw_entries(model, list) {
   const head = element("div", "obdb-row obdb-head");
   head.append(element("span", "obdb-swatch-gap"), element("span", "obdb-label", ""));
   if (chosen.length) head.append(element("span", "obdb-count", "selected"));
-  head.append(element("span", "obdb-count", "all"));
+  head.append(element("span", "obdb-count", model.get("filtered") ? "shown" : "all"));
   list.append(head);
   entries.forEach((entry, index) => {
     const row = element("div", "obdb-row");
@@ -98,11 +132,14 @@ function render({ model, el }) {
   };
   draw();
   draw_hover();
-  model.on("change:title change:entries change:continuous change:note change:chosen", draw);
+  model.on("change:title change:entries change:continuous change:note change:chosen change:filtered", draw);
   model.on("change:hover_picture change:hover_text", draw_hover);
   const release = guard_clicks(el);
+  const redrawn = redraw_guard(model, el);
+  model.on("change:redrawn", redrawn);
   return () => {
     release();
+    model.off(null, redrawn);
     model.off(null, draw);
     model.off(null, draw_hover);
     if (url) URL.revokeObjectURL(url);
