@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from obdb_lib.errors import DatasetError
-from widgets.charts import GRID, PART_COLOURS, house_style
-from widgets.palette import EXTENDED, OTHER
+from widgets.charts import GRID, house_style
+from widgets.palette import EXTENDED, OTHER, PART_COLOURS
 
 VIEWS = {"object_class": "class", "task_name": "task", "part": "part"}
 """Columns of the table and what the menu calls them."""
