@@ -23,7 +23,7 @@ PEAK_KINDS = ("frames", "classes", "clusters")
 """Kinds whose worst column is minimised, too."""
 COARSE_CLUSTERS = 0.25
 """Share of the crops in clusters that whole groups cannot divide as wanted. Above it (looks that belong to single
-videos) the mix of clusters cannot be had; it then weighs what sizes weigh, or it would pull frames and classes apart."""
+videos) their mix cannot be had; it then weighs what sizes weigh, or it would pull frames and classes apart."""
 CLASS_MINIMUM = 1
 """Boxes of each class that each part holds where that is feasible."""
 
