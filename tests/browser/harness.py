@@ -55,6 +55,7 @@ OPEN_S = 60.0
 RUN_S = 180.0
 STATE_S = 60.0
 POLL_MS = 50
+SETTLED_POLLS = 10
 STOP_S = 10.0
 MAP_CANVAS = ".obdb-map-canvas canvas"
 ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
@@ -267,6 +268,19 @@ class LabPage:
             self._kernel_thread.submit(self._client.stop_channels).result(STOP_S)
         self._kernel_thread.shutdown()
         self.context.close()
+
+
+def bring_to_top(lab: LabPage, selector: str) -> None:
+    """Scroll until what ``selector`` finds first stands still at the top: cells above it may still be growing."""
+    place = lab.page.locator(selector).first
+    places: list[str] = []
+
+    def still() -> bool:
+        place.evaluate("(node) => node.scrollIntoView({block: 'start'})")
+        places.append(str(place.bounding_box()))
+        return len(places) >= SETTLED_POLLS and len(set(places[-SETTLED_POLLS:])) == 1
+
+    lab.wait_for(still, f"{selector} to stand still")
 
 
 def point_on_map(lab: LabPage, name: str, x: float, y: float, *, canvas: str = MAP_CANVAS) -> tuple[float, float]:

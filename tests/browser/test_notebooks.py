@@ -16,7 +16,7 @@ from obdb_lib.splits import split_from_documents
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import MAP_CANVAS, LabPage, point_on_map
+from tests.browser.harness import MAP_CANVAS, LabPage, bring_to_top, point_on_map
 from tests.worlds import tiny_parameters
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -69,8 +69,8 @@ def test_01_collects_and_steps_through_frames(lab: LabPage) -> None:
 
 def test_02_lasso_selects_ids_in_python(lab: LabPage) -> None:
     open_and_run(lab, STAGES[1])
-    lab.page.locator(".obdb-cluster-map").scroll_into_view_if_needed()
     lab.page.wait_for_selector(MAP_CANVAS)
+    bring_to_top(lab, ".obdb-cluster-map")
     x, y, radius = lab.eval_in_kernel(
         "(lambda p: [float(p.x.median()), float(p.y.median()), float(p.x.max() - p.x.min()) / 4])(points)"
     )
@@ -90,7 +90,7 @@ def test_02_lasso_selects_ids_in_python(lab: LabPage) -> None:
 def test_02_edits_are_saved_and_give_the_same_manifest_headless(
     lab: LabPage, data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.page.evaluate("() => document.querySelector('.obdb-split-explorer').scrollIntoView({block: 'start'})")
+    bring_to_top(lab, ".obdb-split-explorer")
     result = data_cache / "lab" / f"{STAGES[1]}.json"
     built = json.loads(result.read_text())["split_id"]
     x, y, radius = lab.eval_in_kernel(
