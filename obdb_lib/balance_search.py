@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from obdb_lib.balance_problem import PEAK_WEIGHT, Problem
+from obdb_lib.balance_problem import PEAK_WEIGHT, Matrix, Problem
 from obdb_lib.boxes import IntArray
 
 ALL_LIMIT = 1 << 16
 """So many assignments are simply all tried."""
 STEPS = 20_000
-"""Steps of annealing over all restarts; each tries _BLOCK moves and swaps. More is slower and better."""
-STEPS_PER_GROUP, MIN_STEPS = 120, 2_000
-"""Steps of one restart; few groups need few, and the rest of STEPS goes into more restarts."""
-HOT, COLD = 0.1, 0.02
+"""Steps of annealing over all restarts; each weighs a block of moves and swaps. More is slower and better."""
+STEPS_PER_GROUP, MIN_STEPS, MAX_RESTARTS = 120, 2_000, 4
+"""Steps of one restart; few groups need few, and then restart, at most MAX_RESTARTS times."""
+HOT, COLD = 0.07, 0.016
 """Share of the cost by which a step may be worse on average, at the start and at the end (Kirkpatrick, Gelatt, Vecchi,
 "Optimization by Simulated Annealing", 1983; relative to the cost, so that it fits every data set)."""
-_BLOCK = (20, 28)
-_NORM = 8  # the largest deviation is searched as the 8-norm of all: smooth enough to follow, close enough to the peak
+_BLOCKS = ((5, 6), (8, 10), (12, 16), (18, 24), (26, 36))  # groups of the one and of the other part in a block
+_SPARSE, _DENSE = 0.7, 0.9  # rates of steps that did something, below and above which blocks grow and shrink
+_NORM = 4  # the largest deviation is searched as the 4-norm of all: smooth enough to follow; 8 and 16 end higher
 _CHUNK = 256
 
 Floats = NDArray[np.float32]
@@ -80,7 +81,7 @@ def search(problem: Problem, starts: list[IntArray], rng: np.random.Generator) -
     """Best end of all restarts, and their number; the first restarts go on from ``starts``."""
     free = int((problem.fixed < 0).sum())
     steps = int(np.clip(free * STEPS_PER_GROUP, MIN_STEPS, STEPS))
-    restarts = max(STEPS // steps, len(starts), 1)
+    restarts = max(min(STEPS // steps, MAX_RESTARTS), len(starts), 1)
     best: tuple[float, IntArray] | None = None
     for number in range(restarts):
         start = starts[number] if number < len(starts) else first_guess(problem, rng)
@@ -106,95 +107,108 @@ class _Annealing:
         self.followed = [int(np.argmin(problem.shares))] if count == 2 else list(range(count))
         free = problem.fixed < 0
         self.members = [np.append(np.flatnonzero((start == part) & free), self.null) for part in range(count)]
-        self.least = [0 if (problem.fixed == part).any() else 2 for part in range(count)]
+        self.least = [1 if (problem.fixed == part).any() else 2 for part in range(count)]
         self.parts = start.copy()
         self.sums = problem.sums(start)
+        self.block = 2
+        # A row of ``table``: what a group adds to the deviations of the peak columns, then to the mixes of all.
+        self.peaks = int(problem.peak.sum())
         padded = np.vstack([problem.counts, np.zeros(problem.counts.shape[1])])
+        self.table = {part: self._row(padded / problem.wanted[part]) for part in self.followed}
+        self.norms = {part: (rows[:, self.peaks :] ** 2).sum(axis=1) for part, rows in self.table.items()}
         off = problem.deviation(self.sums)
-        self.steps_of = {part: (padded / problem.scale[part])[:, problem.peak] for part in self.followed}
-        self.steps_of = {part: value.astype(np.float32) for part, value in self.steps_of.items()}
-        self.mixes_of = {
-            part: (padded / problem.scale[part] @ problem.factor).astype(np.float32) for part in self.followed
-        }
-        self.off = {part: off[part, problem.peak].astype(np.float32) for part in self.followed}
-        self.mix = {part: (off[part] @ problem.factor).astype(np.float32) for part in self.followed}
+        self.state = {part: self._row(off[part]) for part in self.followed}
+
+    def _row(self, off: Matrix) -> Floats:
+        columns = [off[..., self.problem.peak], off @ self.problem.factor]
+        return np.concatenate(columns, axis=-1).astype(np.float32)
 
     def run(self, steps: int) -> IntArray:
         """(G,) the best assignment met on the way."""
         best, result = float(self.problem.cost(self.sums)), self.parts.copy()
-        current = self._energy()
+        current, done = self._energy(), 0
         for step in range(steps):
             at = step % _CHUNK
             if not at:
+                self._size(done if step else _CHUNK // 2)
                 self._roll(HOT * (COLD / HOT) ** (step / steps))
-            first, second = self._pair(at)
-            energies, groups, places = self._weigh(first, second, at)
-            passing = np.flatnonzero(energies < current * self.slack[at])
+                done = 0
+            pair = self.pairs[at]
+            energies, groups, places = self._weigh(pair, at)
+            passing = (energies < current * self.slack[at]).nonzero()[0]
             if not len(passing):
                 continue
+            done += 1
             chosen = int(passing[int(self.pick[at] * len(passing))])
             row, column = divmod(chosen, len(groups[1]))
-            if self._do((first, second), (groups[0][row], groups[1][column]), (places[0][row], places[1][column])):
+            if self._do(
+                pair, (int(groups[0][row]), int(groups[1][column])), (int(places[0][row]), int(places[1][column]))
+            ):
                 current = float(energies[chosen])
-                highest = max(float(np.abs(off).max(initial=0)) for off in self.off.values())
+                highest = max(float(np.abs(state[: self.peaks]).max(initial=0)) for state in self.state.values())
                 if PEAK_WEIGHT * highest**2 < best:
                     cost = float(self.problem.cost(self.sums))
                     if cost < best:
                         best, result = cost, self.parts.copy()
         return result
 
+    def _size(self, done: int) -> None:
+        """Larger blocks where few steps find an exchange that passes, smaller ones where nearly all do."""
+        change = (done < _SPARSE * _CHUNK) - (done > _DENSE * _CHUNK)
+        self.block = int(np.clip(self.block + change, 0, len(_BLOCKS) - 1))
+
     def _roll(self, temperature: float) -> None:
         """Dice for the next steps, thrown at once."""
-        self.dice = [self.rng.random((_CHUNK, size)) for size in _BLOCK]
-        worse = self.rng.standard_exponential((_CHUNK, _BLOCK[0] * _BLOCK[1]), dtype=np.float32)
+        rows, columns = _BLOCKS[self.block]
+        self.dice = (self.rng.random((_CHUNK, rows)), self.rng.random((_CHUNK, columns)))
+        worse = self.rng.standard_exponential((_CHUNK, rows * columns), dtype=np.float32)
         self.slack = 1 + np.float32(temperature) * worse
         self.pick = self.rng.random(_CHUNK)
-        pairs = [self.rng.permutation(len(self.members))[:2] for _ in range(_CHUNK if len(self.members) > 2 else 0)]
-        self.pairs = pairs
-
-    def _pair(self, at: int) -> tuple[int, int]:
-        if len(self.members) == 2:
-            return 0, 1
-        return int(self.pairs[at][0]), int(self.pairs[at][1])
+        self.pairs = [(0, 1)] * _CHUNK
+        if len(self.members) > 2:
+            rolled = [self.rng.permutation(len(self.members))[:2].tolist() for _ in range(_CHUNK)]
+            self.pairs = [(first, second) for first, second in rolled]
 
     def _energy(self) -> float:
         peaks, squares = self._rest(())
         return float(PEAK_WEIGHT * peaks ** (2 / _NORM) + squares)
 
     def _rest(self, without: tuple[int, ...]) -> tuple[float, float]:
-        """Sum of 8th powers and of squares over the followed parts that a step does not touch."""
-        rest = [part for part in self.followed if part not in without]
-        peaks = sum(float((self.off[part] ** _NORM).sum()) for part in rest)
-        return peaks, sum(float(self.mix[part] @ self.mix[part]) for part in rest)
+        """Sum of 4th powers and of squares over the followed parts that a step does not touch."""
+        peaks, squares = 0.0, 0.0
+        for part in self.followed:
+            if part not in without:
+                off, mix = self.state[part][: self.peaks], self.state[part][self.peaks :]
+                peaks += float((off**_NORM).sum())
+                squares += float(mix @ mix)
+        return peaks, squares
 
     def _weigh(
-        self, first: int, second: int, at: int
+        self, pair: tuple[int, int], at: int
     ) -> tuple[Floats, tuple[IntArray, IntArray], tuple[IntArray, IntArray]]:
-        """Energy after each exchange of a block: groups of ``first`` (rows) against groups of ``second`` (columns)."""
-        places = tuple(
-            (self.dice[side][at] * len(self.members[part])).astype(np.int64)
-            for side, part in enumerate((first, second))
-        )
-        gone, come = self.members[first][places[0]], self.members[second][places[1]]
-        peaks, squares = self._rest((first, second))
-        total_peaks, total_squares = np.float32(peaks), np.float32(squares)
-        for part in (first, second):
-            if part not in self.off:
+        """Energy after each exchange of a block: groups of the first part (rows) against those of the second."""
+        mine, theirs = self.members[pair[0]], self.members[pair[1]]
+        places = (self.dice[0][at] * len(mine)).astype(np.int64), (self.dice[1][at] * len(theirs)).astype(np.int64)
+        gone, come = mine.take(places[0]), theirs.take(places[1])
+        rest_peaks, rest_squares = self._rest(pair)
+        peaks, squares = np.float32(rest_peaks), np.float32(rest_squares)
+        for part in pair:
+            if part not in self.state:
                 continue
-            # Seen from ``second`` the same exchange has the signs turned, which neither power nor square notices.
-            off, mix = (self.off[part], self.mix[part]) if part == first else (-self.off[part], -self.mix[part])
-            steps, mixes = self.steps_of[part], self.mixes_of[part]
-            powers = (off - steps[gone])[:, None, :] + steps[come][None, :, :]
+            # Seen from the second part the exchange has its signs turned, which neither power nor square notices.
+            state = self.state[part] if part == pair[0] else -self.state[part]
+            left, right = state - self.table[part].take(gone, axis=0), self.table[part].take(come, axis=0)
+            powers = left[:, None, : self.peaks] + right[None, :, : self.peaks]
             powers *= powers
-            powers *= powers
-            flat = powers.reshape(-1, powers.shape[2])
-            total_peaks = total_peaks + np.einsum("kf,kf->k", flat, flat)
-            left, right = mix - mixes[gone], mixes[come]
-            total_squares = total_squares + (
-                np.einsum("af,af->a", left, left)[:, None] + np.einsum("bf,bf->b", right, right) + 2 * left @ right.T
-            )
-        energies = PEAK_WEIGHT * np.sqrt(np.sqrt(total_peaks)) + np.ravel(total_squares)
-        return energies, (gone, come), (places[0], places[1])
+            flat = powers.reshape(-1, self.peaks)
+            peaks = peaks + np.einsum("kf,kf->k", flat, flat)
+            left, right = left[:, self.peaks :], right[:, self.peaks :]
+            cross = left @ (2 * right.T)
+            cross += self.norms[part].take(come)
+            cross += np.einsum("af,af->a", left, left)[:, None]
+            squares = squares + cross
+        energies = PEAK_WEIGHT * np.sqrt(peaks) + squares.reshape(-1)
+        return energies, (gone, come), places
 
     def _do(self, pair: tuple[int, int], groups: tuple[int, int], places: tuple[int, int]) -> bool:
         """Exchange two groups, unless nothing would happen, a part would be empty or a minimum would be lost."""
@@ -205,17 +219,15 @@ class _Annealing:
             return False
         if gone == null and len(self.members[second]) <= self.least[second]:
             return False
-        counts = self.problem.counts
+        counts, need = self.problem.counts, self.problem.need
         change = (counts[come] if come != null else 0) - (counts[gone] if gone != null else 0)
-        new = self.sums[[first, second]] + np.stack([change, -change])
-        need = self.problem.need[[first, second]]
-        if ((new < need) & (new < self.sums[[first, second]])).any():
+        mine, theirs = self.sums[first] + change, self.sums[second] - change
+        if ((mine < need[first]) & (change < 0)).any() or ((theirs < need[second]) & (change > 0)).any():
             return False
-        self.sums[[first, second]] = new
+        self.sums[first], self.sums[second] = mine, theirs
         for part, sign in ((first, 1), (second, -1)):
-            if part in self.off:
-                self.off[part] = self.off[part] + sign * (self.steps_of[part][come] - self.steps_of[part][gone])
-                self.mix[part] = self.mix[part] + sign * (self.mixes_of[part][come] - self.mixes_of[part][gone])
+            if part in self.state:
+                self.state[part] = self.state[part] + sign * (self.table[part][come] - self.table[part][gone])
         self._swap(pair, groups, places)
         return True
 

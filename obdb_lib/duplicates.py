@@ -22,7 +22,7 @@ from obdb_lib.embeddings import Embeddings
 from obdb_lib.exact_copies import equal_pixels, exact_classes, pixel_digests
 from obdb_lib.frame_candidates import candidate_pairs
 from obdb_lib.frame_features import VERSION, FeatureTable, frame_features, stamp
-from obdb_lib.frame_match import MIN_CORRELATION, MIN_EVIDENCE, MIN_MATCHES, MIN_OVERLAP, Match
+from obdb_lib.frame_match import MIN_AGREEING, MIN_CORRELATION, MIN_EVIDENCE, MIN_MATCHES, MIN_OVERLAP, Match
 from obdb_lib.frame_proofs import Proofs, packed
 from obdb_lib.frames import FrameStore
 from obdb_lib.progress import Progress
@@ -32,7 +32,7 @@ CANDIDATES = 24
 """Frames most alike that each one is compared with, upright and mirrored together; more finds more, but slower."""
 CLIQUE = 300
 """Of more equal frames than this (a covered lens), only pairs with the first one are listed; the group has all."""
-COLUMNS = ("matches", "correlation", "overlap", "mirrored", "turn", "zoom", "shift_x", "shift_y")
+COLUMNS = ("matches", "correlation", "overlap", "agreeing", "mirrored", "turn", "zoom", "shift_x", "shift_y")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class DuplicateGroups:
         groups: Series img_path -> group number; a frame without a twin is a group of its own.
         pairs: what was proved, a row a pair: first, second (img_path); correlation (float32, of what both show, at most
             1); kind "exact" (equal pixels) or "near"; and how the second frame lies over the first: matches (features
-            that agree), overlap (share of the smaller frame, 0..1), mirrored, turn (degrees anticlockwise), zoom,
+            that agree), overlap (share of the smaller frame, 0..1), agreeing (share of the overlap
+            that correlates by itself), mirrored, turn (degrees anticlockwise), zoom,
             shift_x, shift_y (of the centre, in longer sides of the first frame).
         problems: frames that cannot be read; they are groups of their own.
     """
@@ -86,7 +87,7 @@ def find_duplicates(
         "frames": len(names),
         "files": content_hash([(name, stamp(frames, name)) for name in names]),
         "version": VERSION,
-        "limits": [min_correlation, MIN_MATCHES, MIN_EVIDENCE, MIN_OVERLAP],
+        "limits": [min_correlation, MIN_MATCHES, MIN_EVIDENCE, MIN_OVERLAP, MIN_AGREEING],
         "candidates": candidates,
         "seed": seed,
     }
@@ -135,7 +136,7 @@ def _found(
         joined += [(numbers[0], other) for other in numbers[1:]]
         for pair in _listed(numbers):
             count = int(table.row(pair[0])["count"])
-            every[pair] = Match(count, 1.0, 1.0, False, 0.0, 1.0, (0.0, 0.0))
+            every[pair] = Match(count, 1.0, 1.0, 1.0, False, 0.0, 1.0, (0.0, 0.0))
             exact.add(pair)
     for (first, second), found in proofs.proved.items():
         for one in members[first][:CLIQUE]:

@@ -95,16 +95,16 @@ def _of_border(border: Border) -> list[Finding]:
 
 
 def _of_nearest(nearest: Nearest, judging: str, known: str) -> Finding:
-    further = f"{abs(nearest.ratio - 1):.0%} {'further' if nearest.ratio >= 1 else 'nearer'}"
-    text = f"A {judging} crop's nearest crop in {known} is {further} than one of another frame within {known}"
+    text = f"The most similar crop in {known} is {nearest.ratio:.2f} times as far away for {judging} as within "
+    text += known
     if nearest.novelty is not None:
-        text += f" (0 = another frame of the same group, 1 = another group: {nearest.novelty:.2f})"
+        text += f" ({nearest.novelty:.2f} on the way from the same group, 0, to another group, 1)"
     if not nearest.suspicious:
         return Finding(GOOD, text + ".")
-    reason = f"{nearest.same_picture:.0%} of them show practically the same picture"
+    reason = f"{nearest.same_picture:.0%} have practically the same picture there"
     if nearest.novelty is not None:
-        reason = f"below {SUSPICIOUS_NOVELTY:g}, as if from the same groups"
-    return Finding(BAD, f"{text}: suspiciously near, {reason}.")
+        reason = f"below {SUSPICIOUS_NOVELTY:g} {judging} looks like other frames of the same groups"
+    return Finding(BAD, f"{judging} lies suspiciously near to {known}: {reason}. {text}.")
 
 
 def _of_fairness(part: Fairness, report: SplitReport) -> list[Finding]:

@@ -29,6 +29,12 @@ MIN_EVIDENCE = 3.6
 twins of the sesame photographs (two photographs of one plant that share half of their ground) go down to 2.3."""
 MIN_OVERLAP = 0.3
 """Share of the smaller frame (as laid over the larger) that has to be seen in both; less is not the same ground."""
+MIN_AGREEING = 0.6
+"""Share of the overlap, cell by cell, whose own correlation exceeds AGREES. A part of the machine, a burned-in mark or
+dirt on the lens lets features and pixels of a corner agree; the same ground agrees everywhere."""
+AGREES = 0.2
+CELL_PX = 16
+"""Side of a cell in pixels of the small picture; smaller ones agree by chance."""
 RATIO = 0.88
 """A match is kept when its distance is below this share of the second best's."""
 REACH_PX = 4.0
@@ -47,6 +53,7 @@ class Match:
         matches: features that agree.
         correlation: of the overlap's fine structure, -1..1.
         overlap: share of the smaller frame that both show, 0..1.
+        agreeing: share of the overlap, in cells, that correlates by itself, 0..1.
         mirrored: the second one is mirrored left to right first.
         turn: degrees, -180..180, anticlockwise as seen; zoom: size of the second one's ground in the first, 1 is equal.
         shift: of the picture centre (x, y), as shares of the first frame's longer side.
@@ -55,6 +62,7 @@ class Match:
     matches: int
     correlation: float
     overlap: float
+    agreeing: float
     mirrored: bool
     turn: float
     zoom: float
@@ -62,7 +70,7 @@ class Match:
 
     def proves(self, min_correlation: float = MIN_CORRELATION) -> bool:
         """Whether features and pixels together leave no doubt that both frames show the same ground."""
-        enough = self.overlap >= MIN_OVERLAP and self.correlation >= min_correlation
+        enough = self.overlap >= MIN_OVERLAP and self.correlation >= min_correlation and self.agreeing >= MIN_AGREEING
         return enough and self.matches * self.correlation >= MIN_EVIDENCE
 
 
@@ -98,13 +106,13 @@ def match(first: Features, second: Features, *, mirrored: bool) -> Match | None:
     if not 1 / MAX_ZOOM <= zoom <= MAX_ZOOM:
         return None
     picture = np.ascontiguousarray(second.picture[:, ::-1]) if mirrored else second.picture
-    overlap, correlation = _laid_over(first.picture, picture, matrix)
+    overlap, correlation, agreeing = _laid_over(first.picture, picture, matrix)
     height, width = second.picture.shape
     centre = np.array([width / 2, height / 2]) * SIDE / SMALL
     moved = matrix[:, :2] @ centre + matrix[:, 2] - np.array(first.picture.shape[::-1]) / 2 * SIDE / SMALL
     turn = -float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
     shift = (float(moved[0] / SIDE), float(moved[1] / SIDE))
-    return Match(found, correlation, overlap, mirrored, turn, zoom, shift)
+    return Match(found, correlation, overlap, agreeing, mirrored, turn, zoom, shift)
 
 
 def _mutual(first: FloatArray, second: FloatArray) -> IntArray:
@@ -131,8 +139,8 @@ def _width(features: Features, side: int) -> float:
     return float(features.picture.shape[1] * side / SMALL)
 
 
-def _laid_over(first: Grey, second: Grey, matrix: MatLike) -> tuple[float, float]:
-    """Overlap (share of the smaller picture) and correlation of fine structure inside it."""
+def _laid_over(first: Grey, second: Grey, matrix: MatLike) -> tuple[float, float, float]:
+    """Overlap (share of the smaller picture), correlation of fine structure inside it, and share of it that agrees."""
     import cv2
 
     height, width = first.shape
@@ -147,16 +155,29 @@ def _laid_over(first: Grey, second: Grey, matrix: MatLike) -> tuple[float, float
     zoom2 = abs(float(np.linalg.det(scaled[:, :2])))
     overlap = area / min(height * width, second.size * zoom2)
     if area < 16:
-        return min(overlap, 1.0), 0.0
+        return min(overlap, 1.0), 0.0, 0.0
     weight = inside.astype(np.float32)
-    ours = _fine(first.astype(np.float32), weight)[inside]
-    mine = _fine(cast("NDArray[np.float32]", laid), weight)[inside]
-    ours, mine = ours - ours.mean(), mine - mine.mean()
-    length = float(np.sqrt((ours**2).sum() * (mine**2).sum()))
+    ours = _fine(first.astype(np.float32), weight)
+    mine = _fine(cast("NDArray[np.float32]", laid), weight)
+    ours, mine = (picture - np.float32(picture[inside].mean()) for picture in (ours, mine))
     # A flat overlap proves nothing: both have to deviate by a grey level at least.
-    if min(float(ours.std()), float(mine.std())) < 1.0:
-        return min(overlap, 1.0), 0.0
-    return min(overlap, 1.0), float((ours * mine).sum()) / length
+    if min(float(ours[inside].std()), float(mine[inside].std())) < 1.0:
+        return min(overlap, 1.0), 0.0, 0.0
+    products = [(one * other * weight) for one, other in ((ours, mine), (ours, ours), (mine, mine))]
+    both, first_square, second_square = (float(product.sum()) for product in products)
+    return min(overlap, 1.0), both / float(np.sqrt(first_square * second_square)), _agreeing(products, weight)
+
+
+def _agreeing(products: list[NDArray[np.float32]], weight: NDArray[np.float32]) -> float:
+    """Share of the overlap in cells whose own correlation exceeds AGREES; cells mostly outside it do not count."""
+    rows, columns = (np.arange(0, size, CELL_PX) for size in weight.shape)
+    cells = (np.add.reduceat(np.add.reduceat(one, rows, 0), columns, 1) for one in (*products, weight))
+    both, first_square, second_square, area = cells
+    counted = area >= CELL_PX**2 / 3
+    if not counted.any():
+        return 0.0
+    agree = both > AGREES * np.sqrt(first_square * second_square)
+    return float(area[counted & agree].sum() / area[counted].sum())
 
 
 def _fine(picture: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -118,17 +118,19 @@ class Proofs:
 
 
 def packed(proved: dict[tuple[int, int], Match]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (P, 2) int64 and what is known of them (P, 8) float64, sorted by pair."""
+    """Pairs (P, 2) int64 and what is known of them (P, 9) float64, sorted by pair."""
     items = sorted(proved.items())
     pairs = np.array([pair for pair, _ in items], dtype=np.int64).reshape(-1, 2)
-    numbers = [(m.matches, m.correlation, m.overlap, m.mirrored, m.turn, m.zoom, *m.shift) for _, m in items]
-    return pairs, np.array(numbers, dtype=np.float64).reshape(-1, 8)
+    numbers = [
+        (m.matches, m.correlation, m.overlap, m.agreeing, m.mirrored, m.turn, m.zoom, *m.shift) for _, m in items
+    ]
+    return pairs, np.array(numbers, dtype=np.float64).reshape(-1, 9)
 
 
 def unpacked(pairs: np.ndarray, numbers: np.ndarray) -> dict[tuple[int, int], Match]:
     """The reverse of ``packed``."""
     return {
-        (int(first), int(second)): Match(int(n[0]), n[1], n[2], bool(n[3]), n[4], n[5], (n[6], n[7]))
+        (int(first), int(second)): Match(int(n[0]), n[1], n[2], n[3], bool(n[4]), n[5], n[6], (n[7], n[8]))
         for (first, second), n in zip(pairs, numbers.tolist(), strict=True)
     }
 

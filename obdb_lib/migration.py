@@ -11,13 +11,15 @@ import pandas as pd
 
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import SplitError
+from obdb_lib.grouping import GroupSources, in_buffer
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import DEFAULT_SHARES, PARTS, Edit, Split, default_grouping, frame_groups, make_split
 
 EXCLUDED = "excluded"
-BY_GROUP, BY_SHARE, TORN, GONE = "its group", "share", "joins parts", "gone"
+BY_GROUP, BY_SHARE, TORN, BUFFER, GONE = "its group", "share", "joins parts", "buffer", "gone"
 """Why a frame was placed: its group was in one part; it is of a new group, which went to the part furthest below its
-share; its group stands in several parts, so that it would leak wherever it went; it is no longer in the data."""
+share; its group stands in several parts, so that it would leak wherever it went; it lies between two time blocks; it is
+no longer in the data."""
 
 
 class HasSplit(Protocol):
@@ -34,7 +36,7 @@ class Migration:
     Attributes:
         split: for the new snapshot, same strategy; ``parameters["migrated"]`` counts what follows.
         moves: one row for each frame that is new or gone: img_path, part ("" for gone), why (BY_GROUP, BY_SHARE, TORN,
-            GONE), group (img_path of its group's first frame, "" for gone).
+            BUFFER, GONE), group (img_path of its group's first frame, "" for gone).
         torn_groups: groups whose known frames stand in several parts (by their first frame) -> these parts.
     """
 
@@ -59,6 +61,8 @@ class Migration:
                 f"{len(torn)} new frames belong to groups that stand in several parts and were excluded, so that they "
                 f"leak nothing; the first is {first['img_path']} ({parts})."
             )
+        if why.get(BUFFER, 0):
+            lines.append(f"{int(why[BUFFER])} new frames lie between two time blocks and were excluded, as others are.")
         silent = sorted(set(self.torn_groups) - set(self.moves["group"]))
         if silent:
             parts = " and ".join(self.torn_groups[silent[0]])
@@ -80,7 +84,8 @@ def migrate(
 
     A new frame goes where the known frames of its group are (frames that were excluded do not count, unless the whole
     group was). A group that is new altogether goes, largest first, to the part furthest below its share of the frames.
-    A new frame whose group stands in several parts is excluded. Edits of frames that are gone are dropped.
+    A new frame whose group stands in several parts is excluded, and so is one between two time blocks.
+    Edits of frames that are gone are dropped.
 
     Args:
         source: a split, or a manifest.
@@ -107,6 +112,10 @@ def migrate(
     parts, why = table["old"].to_numpy(object), np.full(len(table), "", dtype=object)
     for row, group in zip(np.flatnonzero(fresh), table.loc[fresh, "group"].astype(str), strict=True):
         parts[row], why[row] = (EXCLUDED, TORN) if group in torn else (decided.get(group), BY_GROUP)
+    block, buffer = _blocks(split)
+    if block is not None and "time_block" in split.group_by:
+        between = fresh.to_numpy(bool) & in_buffer(frames, block, buffer)
+        parts[between], why[between] = EXCLUDED, BUFFER
     table["part"], table["why"] = pd.Series(parts, dtype=object), pd.Series(why, dtype=object)
     _place_new_groups(table, _targets(split))
     gone = sorted(set(known.index) - set(frames["img_path"]))
@@ -137,13 +146,24 @@ def _group_names(
         )
         if not group_by:
             return frames["img_path"]
-        if "duplicate_group" in group_by and duplicates is None:
-            raise SplitError(
-                f"split {split.id} was grouped by {', '.join(group_by)}: pass duplicates=find_duplicates(...) of the "
-                "new frames, too, or groups of your own"
+        lacking = [name for name in group_by if name in ("cluster", "given")]
+        if lacking or ("duplicate_group" in group_by and duplicates is None):
+            wanted = (
+                f"groups=, as {', '.join(lacking)} cannot be told from the new data"
+                if lacking
+                else ("duplicates=find_duplicates(...) of the new frames, too, or groups of your own")
             )
-        keys = pd.Series(frame_groups(frames, group_by, duplicates), frames.index)
+            raise SplitError(f"split {split.id} was grouped by {', '.join(group_by)}: pass {wanted}")
+        block, buffer = _blocks(split)
+        sources = GroupSources(duplicates=duplicates, block_frames=block, buffer_frames=buffer)
+        keys = pd.Series(frame_groups(frames, group_by, sources=sources), frames.index)
     return frames["img_path"].groupby(keys).transform("min")
+
+
+def _blocks(split: Split) -> tuple[int | None, int]:
+    """Lengths of the time blocks and buffers that a split was made with; None without blocks."""
+    block, buffer = split.parameters.get("block_frames"), split.parameters.get("buffer_frames")
+    return block if isinstance(block, int) else None, buffer if isinstance(buffer, int) else 0
 
 
 def _decide(table: pd.DataFrame) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
@@ -186,7 +206,7 @@ def _moved(split: Split, snapshot: Snapshot, table: pd.DataFrame, moves: pd.Data
     edits = [Edit(edit.part, tuple(path for path in edit.img_paths if path in there)) for edit in split.edits]
     why = moves["why"].value_counts()
     migrated: dict[str, object] = {"from_split": split.id, "from_snapshot": split.snapshot_id}
-    migrated |= {name.replace(" ", "_"): int(why.get(name, 0)) for name in (BY_GROUP, BY_SHARE, TORN, GONE)}
+    migrated |= {name.replace(" ", "_"): int(why.get(name, 0)) for name in (BY_GROUP, BY_SHARE, TORN, BUFFER, GONE)}
     return make_split(
         snapshot.id,
         split.strategy,

@@ -21,9 +21,9 @@ ROWS: list[tuple[str, ...]] = [
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
         *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),
-        *("projection", "clusters"),
+        *("reduction", "tsne", "umap_layout", "projection", "map_quality", "diffusion", "clusters"),
         *("grouping", "split_builder", "splits", "live_numbers", "split_draft", "given", "manifest", "migration"),
-        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics"),
+        *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics", "chosen_split"),
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),

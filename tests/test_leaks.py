@@ -158,7 +158,7 @@ def test_clusters_that_val_lacks_are_named(field: Snapshot) -> None:
     labels[boxes.loc[boxes["img_path"].str.contains("/2R/"), "annotation_id"]] = 1
     labels.iloc[:3] = -1  # outliers are no look of their own
     made = split_of(field, {"20200520145736/1L": "val"})
-    for clusters in (labels, Clusters(labels)):
+    for clusters in (labels, Clusters(labels, labels * 0.0, labels * 0.0)):
         told = report(made, field, clusters=clusters)
         assert (told.fairness["val"].cluster_coverage, told.fairness["val"].missing_clusters) == (0.5, ["1"])
         assert told.clusters is not None

@@ -191,6 +191,7 @@ def test_migration_places_new_frames_by_their_group(split: Split, snapshot: Snap
         "its_group": 14,
         "share": 4,
         "joins_parts": 0,
+        "buffer": 0,
         "gone": 6,
     }
     assert "14 new frames followed their group, 4 of new groups" in str(moved)
@@ -248,6 +249,35 @@ def test_migration_of_a_split_that_tears_videos_adds_no_leak(snapshot: Snapshot)
     same = manifest.migrate(every_nth(snapshot, n=3), snapshot)
     assert same.moves.empty
     assert "8 groups of known frames stand in several parts; they were left there" in str(same)
+
+
+def test_time_blocks_keep_their_buffers() -> None:
+    first = snapshot_of(records(8, TASKS[:2]))  # numbers 0 to 35: blocks of 10 with 5 between
+    made = by_groups(
+        first, group_by=["time_block"], block_frames=10, buffer_frames=5, shares={"train": 0.5, "val": 0.5}
+    )
+    later = snapshot_of(records(11, TASKS[:2]))  # 40 is between two blocks, 45 and 50 are a new block
+    moved = manifest.migrate(made, later)
+    why = moved.moves.set_index("img_path")["why"]
+    assert {path[-8:-4]: reason for path, reason in why.items() if "1L" in path} == {
+        "0040": "buffer",
+        "0045": "share",
+        "0050": "share",
+    }
+    parts = moved.split.parts()
+    assert {parts[path] for path in why.index[why == "buffer"]} == {"excluded"}
+    assert report(moved.split, later).adjacent_leak == 0
+    assert "2 new frames lie between two time blocks" in str(moved)
+
+
+def test_groups_that_the_data_does_not_tell_are_asked_for(snapshot: Snapshot) -> None:
+    own = {path: path.split("/")[1] for path in snapshot.frames["img_path"]}
+    made = by_groups(snapshot, group_by=["given"], given=own, shares={"train": 0.5, "val": 0.5})
+    later = snapshot_of(records(7))
+    with pytest.raises(SplitError, match="pass groups=, as given cannot be told"):
+        manifest.migrate(made, later)
+    by_day = {path: path.split("/")[1] for path in later.frames["img_path"]}
+    assert set(manifest.migrate(made, later, groups=by_day).moves["why"]) == {"its group"}
 
 
 def test_edits_survive_a_migration_and_can_still_be_undone(split: Split, snapshot: Snapshot) -> None:

@@ -53,7 +53,7 @@ def test_shape(name: str) -> None:
     assert defaults["RUN_DIR"] == ""
     assert source(found[2]).lstrip().startswith(("from", "import"))
     assert "assert " in source(found[-1])
-    assert "write_result(" in source(found[-1])
+    assert re.search(r"write_result\(|keeper\.keep\(", source(found[-1]))
     for cell in found[3:]:
         code = source(cell)
         if cell["cell_type"] == "code":

@@ -3,6 +3,7 @@
 from widgets.bars import bars, progress_for
 from widgets.box_review import BoxReview
 from widgets.charts import balance_chart, bars_chart, cluster_table_chart, curves_chart, show, write_plotly_js
+from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.contact_sheet import contact_sheet
@@ -12,6 +13,7 @@ from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
+from widgets.split_report import split_report_chart
 
 __all__ = [
     "BoxReview",
@@ -21,6 +23,7 @@ __all__ = [
     "balance_chart",
     "bars",
     "bars_chart",
+    "cluster_chart",
     "cluster_sheet",
     "cluster_table_chart",
     "contact_sheet",
@@ -30,6 +33,7 @@ __all__ = [
     "progress_for",
     "show",
     "split_picture",
+    "split_report_chart",
     "static_map",
     "trials_chart",
     "write_plotly_js",

@@ -269,12 +269,12 @@ class LabPage:
         self.context.close()
 
 
-def point_on_map(lab: LabPage, name: str, x: float, y: float) -> tuple[float, float]:
-    """Where the data point (x, y) of the ClusterMap called ``name`` is on the screen.
+def point_on_map(lab: LabPage, name: str, x: float, y: float, *, canvas: str = MAP_CANVAS) -> tuple[float, float]:
+    """Where the data point (x, y) of the ClusterMap called ``name`` is on the screen; ``canvas`` finds its canvas.
 
     The map shows a square around the middle of the data.
     """
-    box = lab.page.locator(MAP_CANVAS).first.bounding_box()
+    box = lab.page.locator(canvas).first.bounding_box()
     assert box is not None
     x_low, x_high = lab.eval_in_kernel(f"[float(v) for v in {name}._scatter.widget.x_scale_domain]")
     y_low, y_high = lab.eval_in_kernel(f"[float(v) for v in {name}._scatter.widget.y_scale_domain]")

@@ -37,10 +37,19 @@ history = pd.DataFrame({"epoch": epochs, "loss": 1.9 / epochs**0.6, "val_loss": 
 show(curves_chart(history), "curves")
 """,
     """
+from obdb_lib.leaks import report
+from obdb_lib.splits import every_nth
+from tests.helpers import snapshot_of, task
+from widgets import split_report_chart
+boxes = {frame: [("Fat hen", [8, 8, 20, 20])] for frame in range(20)}
+snapshot = snapshot_of([task(f"FieldData 2020052{day}145736 1L GH0{day}0068", 20, boxes) for day in range(3)])
+show(split_report_chart(report(every_nth(snapshot), snapshot)), "split-report")
+""",
+    """
 show(bars_chart({"sesame": 0.91, "purslane": 0.62, "pigweed": 0.48, "nutsedge": float("nan")}), "per-class")
 """,
 ]
-NAMES = ("balance", "clusters", "curves", "per-class")
+NAMES = ("balance", "clusters", "curves", "split-report", "per-class")
 
 
 def test_lab_draws_every_chart(open_lab: OpenLab, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from obdb_lib.batch import NOTEBOOKS
+from obdb_lib.batch import NOTEBOOKS, run_batch
 from obdb_lib.parameters import notebook_parameters
 from obdb_lib.review import fold
+from obdb_lib.splits import split_from_documents
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
 from tests.browser.conftest import OpenLab
@@ -43,6 +44,18 @@ def open_and_run(lab: LabPage, stage: str) -> None:
     lab.run_all(timeout_s=600)
 
 
+def lasso(lab: LabPage, name: str, centre: tuple[float, float], radius: float, canvas: str = MAP_CANVAS) -> None:
+    """Drag a ring of ``radius`` (in the map's units) around a point of the map called ``name``."""
+    x, y = point_on_map(lab, name, *centre, canvas=canvas)
+    edge = point_on_map(lab, name, centre[0] + radius, centre[1], canvas=canvas)[0] - x
+    ring = [(x + edge * math.cos(a / 20 * math.pi), y - edge * math.sin(a / 20 * math.pi)) for a in range(40)]
+    lab.page.mouse.move(*ring[0])
+    lab.page.mouse.down()
+    for place in ring:
+        lab.page.mouse.move(*place)
+    lab.page.mouse.up()
+
+
 def test_01_collects_and_steps_through_frames(lab: LabPage) -> None:
     open_and_run(lab, STAGES[0])
     assert lab.eval_in_kernel("len(snapshot.frames)") == 48
@@ -61,17 +74,7 @@ def test_02_lasso_selects_ids_in_python(lab: LabPage) -> None:
     x, y, radius = lab.eval_in_kernel(
         "(lambda p: [float(p.x.median()), float(p.y.median()), float(p.x.max() - p.x.min()) / 4])(points)"
     )
-    centre = point_on_map(lab, "cluster_map", x, y)
-    edge = point_on_map(lab, "cluster_map", x + radius, y)[0] - centre[0]
-    ring = [
-        (centre[0] + edge * math.cos(a / 20 * math.pi), centre[1] - edge * math.sin(a / 20 * math.pi))
-        for a in range(40)
-    ]
-    lab.page.mouse.move(*ring[0])
-    lab.page.mouse.down()
-    for place in ring:
-        lab.page.mouse.move(*place)
-    lab.page.mouse.up()
+    lasso(lab, "cluster_map", (x, y), radius)
     lab.wait_for(lambda: lab.eval_in_kernel("len(cluster_map.selected)"), "a selection in Python")
     inside = f"set(points.annotation_id[(points.x - {x}) ** 2 + (points.y - {y}) ** 2 < {radius} ** 2])"
     common, selected, wanted = lab.eval_in_kernel(
@@ -82,6 +85,38 @@ def test_02_lasso_selects_ids_in_python(lab: LabPage) -> None:
     assert wanted >= 10
     assert common / wanted > 0.9
     assert common / selected > 0.9
+
+
+def test_02_edits_are_saved_and_give_the_same_manifest_headless(
+    lab: LabPage, data_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.page.evaluate("() => document.querySelector('.obdb-split-explorer').scrollIntoView({block: 'start'})")
+    result = data_cache / "lab" / f"{STAGES[1]}.json"
+    built = json.loads(result.read_text())["split_id"]
+    x, y, radius = lab.eval_in_kernel(
+        "(lambda p: [float(p.x.median()), float(p.y.median()), float(p.x.max() - p.x.min()) / 4])(points)"
+    )
+    lasso(lab, "explorer", (x, y), radius, canvas=f".obdb-split-explorer {MAP_CANVAS}")
+    lab.wait_for(lambda: lab.eval_in_kernel("len(explorer.selected_frames)"), "frames of the lasso")
+    for key, count in (("x", 1), ("u", 0), ("x", 1)):
+        lab.page.keyboard.press(key)
+        lab.wait_for(lambda n=count: lab.eval_in_kernel("len(draft.edits)") == n, f"{count} edits after {key}")
+    lab.screenshot("notebook-02-explorer")
+    lab.page.locator(".obdb-act-save").click()
+    lab.wait_for(lambda: json.loads(result.read_text())["split_id"] != built, "the split to be saved")
+    saved = json.loads(result.read_text())
+    with Store(database=DATABASE) as store:
+        split = split_from_documents(*store.split(saved["split_id"]))
+    assert [edit.part for edit in split.edits] == ["excluded"]
+    assert split.part("excluded") == lab.eval_in_kernel("list(explorer.selected_frames)")
+    monkeypatch.setenv("OBDB_DATABASE", DATABASE)
+    summary = run_batch({"EDITS": split.id}, stages=[STAGES[1]], folder=tmp_path / "headless")
+    assert summary.ok, summary.text()
+    again = json.loads((tmp_path / "headless" / f"{STAGES[1]}.json").read_text())
+    assert again["manifest_hash"] == saved["manifest_hash"]
+    lab.eval_in_kernel("draft.undo() and None")  # the tests of the next notebooks train on the split as it was built
+    lab.eval_in_kernel("keeper.keep(draft.result()) and None")
+    assert json.loads(result.read_text())["split_id"] == built
 
 
 def test_03_trains_and_04_judges(lab: LabPage) -> None:
