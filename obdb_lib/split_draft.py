@@ -69,10 +69,9 @@ class SplitDraft:
         groups: pd.Series | None = None,
     ) -> None:
         self._paths: pd.Index = pd.Index(split.frames["img_path"])
-        _check_fits(split, snapshot, self._paths)
+        table = snapshot.frames.iloc[_rows_in(snapshot, split, self._paths)].reset_index(drop=True)
         self.split = split
         self.keep_groups_whole = True
-        table = snapshot.frames.set_index("img_path", drop=False).loc[self._paths]
         sources = GroupSources(
             duplicates=duplicates,
             boxes=snapshot.annotations,
@@ -80,7 +79,7 @@ class SplitDraft:
             block_frames=cast("int | None", split.parameters.get("block_frames")),
             buffer_frames=cast(int, split.parameters.get("buffer_frames", 0)),
         )
-        self._groups = _group_numbers(table.reset_index(drop=True), split, sources, groups)
+        self._groups = _group_numbers(table, split, sources, groups)
         self._counter = LiveCounter(self._paths, snapshot, duplicates, clusters, self._groups)
         self._codes = _codes(split.frames["part"])
         self._built = self._codes.copy()
@@ -260,13 +259,16 @@ def _rows_of(paths: pd.Index, names: list[str]) -> IntArray:
     return rows
 
 
-def _check_fits(split: Split, snapshot: Snapshot, paths: pd.Index) -> None:
-    known = paths.isin(snapshot.frames["img_path"])
-    if not known.all():
+def _rows_in(snapshot: Snapshot, split: Split, paths: pd.Index) -> IntArray:
+    """Row in the snapshot's frames of each frame of the split."""
+    rows = np.asarray(pd.Index(snapshot.frames["img_path"]).get_indexer(paths), dtype=np.int64)
+    lost = rows < 0
+    if lost.any():
         raise SplitError(
-            f"split {split.id} was made for snapshot {split.snapshot_id}: {int((~known).sum())} of its {len(paths)} "
-            f"frames are not in snapshot {snapshot.id}, the first is {paths[~known][0]!r}; make it again in notebook 02"
+            f"split {split.id} was made for snapshot {split.snapshot_id}: {int(lost.sum())} of its {len(paths)} frames "
+            f"are not in snapshot {snapshot.id}, the first is {paths[lost][0]!r}; make it again in notebook 02"
         )
+    return rows
 
 
 def _group_numbers(table: pd.DataFrame, split: Split, sources: GroupSources, groups: pd.Series | None) -> IntArray:

@@ -115,7 +115,7 @@ def test_switching_groups_off_shows_the_price(world: ExplorerWorld, draft: Split
     assert "groups" not in explorer._bar.selection
     explorer.assign("val")
     leaks = {one["title"]: one for one in explorer._panel.leaks}
-    assert leaks["Neighbouring frame"]["value"] > leaks["Neighbouring frame"]["before"] == 0
+    assert leaks["Adjacent frame"]["value"] > leaks["Adjacent frame"]["before"] == 0
     assert leaks["Torn group"]["value"] > 0
 
 

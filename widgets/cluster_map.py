@@ -79,14 +79,15 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._incoming: tuple[tuple[str, ...], RowIndex] | None = None
         self._settled_at = -np.inf
         self._errors = CallbackErrors()
-        self._colour_columns = colour_columns(self._points)
+        self._coded = _coded(self._points)
+        self._colour_columns = colour_columns(self._coded)
         if colour_by not in self._colour_columns:
             colouring(self._points, colour_by)
             self._colour_columns.append(colour_by)
         self._colourings: dict[str, Colouring] = {}
         self._scatter = point_view(self._points, self._colours(colour_by))
         self._legend, self._mosaic = MapLegend(map_model=self._scatter.widget.model_id), CropMosaic()
-        self._filter = MapFilter.of(self._points)
+        self._filter = MapFilter.of(self._coded)
         super().__init__(children=self._build(colour_by))
         self.add_class("obdb-cluster-map")
         self.layout.width = "100%"
@@ -255,7 +256,7 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
     def _colours(self, column: str) -> Colouring:
         """Colours of a column, made when they are first wanted."""
         if column not in self._colourings:
-            self._colourings[column] = colouring(self._points, column)
+            self._colourings[column] = colouring(self._coded, column)
         return self._colourings[column]
 
     def _recolour(self) -> None:
@@ -277,10 +278,19 @@ def colour_columns(points: pd.DataFrame) -> list[str]:
     for column in points.columns:
         if column in REQUIRED:
             continue
-        numeric = pd.api.types.is_numeric_dtype(points[column])
-        if numeric or points[column].nunique() <= MAX_TEXT_VALUES:
+        if _is_number(points[column]) or points[column].nunique() <= MAX_TEXT_VALUES:
             columns.append(str(column))
     return columns
+
+
+def _coded(points: pd.DataFrame) -> pd.DataFrame:
+    """The same table with its texts as categories: looked through once, then counted and coloured often."""
+    texts = [column for column in points.columns if column not in REQUIRED and not _is_number(points[column])]
+    return points.assign(**{str(column): points[column].astype("category") for column in texts})
+
+
+def _is_number(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column))
 
 
 def _checked(points: pd.DataFrame) -> pd.DataFrame:

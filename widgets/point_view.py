@@ -18,11 +18,8 @@ _VALUE = 2  # the column of jupyter-scatter's point array (x, y, value A, value 
 def point_view(points: pd.DataFrame, colours: Colouring) -> jscatter.Scatter:
     """The WebGL map of ``points`` (columns x and y, finite), a square around the middle of the data."""
     frame = pd.DataFrame({axis: points[axis].to_numpy(dtype=np.float32) for axis in ("x", "y")})
-    frame["colour"] = (
-        _values(colours)
-        if colours.continuous
-        else pd.Categorical.from_codes(colours.codes, categories=pd.RangeIndex(len(colours.labels)))
-    )
+    # As plain numbers, which a norm of 0 to 1 leaves as they are: categories cost jupyter-scatter a loop per point.
+    frame["colour"] = _values(colours)
     half = float(max(np.ptp(frame["x"]), np.ptp(frame["y"]))) * 0.53 or 1.0
     middle = [(float(frame[axis].min()) + float(frame[axis].max())) / 2 for axis in ("x", "y")]
     return jscatter.Scatter(

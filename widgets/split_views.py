@@ -19,7 +19,7 @@ HIGH_SHARE = 2.0
 """One with more than this many times its wanted share is pointed out, too."""
 
 LEAKS = (
-    ("adjacent_leak", "Neighbouring frame", "frames whose next or previous keyframe of the same video is in train"),
+    ("adjacent_leak", "Adjacent frame", "frames whose next or previous keyframe of the same video is in train"),
     ("near_duplicate_leak", "Near duplicate", "frames with a proven near copy in train"),
     ("group_overlap", "Torn group", "frames whose group (what the split keeps together) is also in train"),
 )
