@@ -25,8 +25,8 @@ MIN_CLUSTER_SIZE = 8
 MIN_SAMPLES = 10
 """Neighbours that make a place dense (HDBSCAN); larger calls more crops outliers. At most the cluster size."""
 FIT_LIMIT = 20_000
-"""HDBSCAN's time grows with the square of the crops: of more, so many (drawn by seed) are clustered and the rest take
-the label that most of their ``VOTES`` nearest have."""
+"""HDBSCAN's time grows with the square of the crops: of more, so many (drawn by seed) are clustered, the rest take the
+label that most of their ``VOTES`` nearest of them have, and all are told how far they stand from those."""
 VOTES = 5
 KMEANS_STARTS = 4
 OUTLIER_NEIGHBOURS = 10
@@ -133,8 +133,10 @@ def find_clusters(
 
     def make() -> dict[str, np.ndarray]:
         reduced = reduce(vectors) if count else np.empty((0, 1), dtype=np.float32)
-        labels = _by_size(_find(reduced, parameters, progress))
-        return {"labels": labels, "alone": _alone(reduced), "centrality": _centrality(vectors, labels)}
+        chosen = _chosen(count, seed)
+        labels = _by_size(_find(reduced, chosen, parameters, progress))
+        alone = _alone(reduced, chosen, progress)
+        return {"labels": labels, "alone": alone, "centrality": _centrality(vectors, labels)}
 
     arrays = artefact_arrays("clusters", {**parameters, "vectors": vectors_hash(vectors)}, make)
     ids = pd.Index(embeddings.ids, name="annotation_id")
@@ -170,23 +172,30 @@ def _parameters(
     }
 
 
-def _find(reduced: FloatArray, parameters: Mapping[str, object], progress: Progress | None) -> IntArray:
+def _chosen(count: int, seed: int) -> IntArray:
+    """Which crops stand for all: every one, or ``FIT_LIMIT`` of them, drawn."""
+    if count <= FIT_LIMIT:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, FIT_LIMIT, replace=False))
+
+
+def _find(
+    reduced: FloatArray, chosen: IntArray, parameters: Mapping[str, object], progress: Progress | None
+) -> IntArray:
     """Raw labels of reduced vectors (N, d)."""
     from sklearn.cluster import HDBSCAN, KMeans
 
     count = len(reduced)
-    seed = cast(int, parameters["seed"])
     if parameters["method"] == "kmeans":
         with track(progress, "k-means", None):
-            search = KMeans(cast(int, parameters["n_clusters"]), n_init=KMEANS_STARTS, random_state=seed)
+            number, seed = cast(int, parameters["n_clusters"]), cast(int, parameters["seed"])
+            search = KMeans(number, n_init=KMEANS_STARTS, random_state=seed)
             return cast(IntArray, search.fit_predict(reduced).astype(np.int64))
     size, samples = cast(int, parameters["min_cluster_size"]), cast(int, parameters["min_samples"])
     if count < 2 * size:
         return np.full(count, OUTLIER, dtype=np.int64)
-    chosen = np.arange(count)
-    if count > FIT_LIMIT:
-        chosen = np.sort(np.random.default_rng(seed).choice(count, FIT_LIMIT, replace=False))
-        size = max(2, round(size * FIT_LIMIT / count))
+    if len(chosen) < count:
+        size = max(2, round(size * len(chosen) / count))
     compact = diffusion_coordinates(reduced[chosen], progress=progress)
     with track(progress, "find clusters", None):
         found = HDBSCAN(min_cluster_size=size, min_samples=min(samples, size), copy=True).fit_predict(compact)
@@ -208,13 +217,18 @@ def _vote(reduced: FloatArray, chosen: IntArray, found: IntArray, progress: Prog
     return labels
 
 
-def _alone(reduced: FloatArray) -> FloatArray:
-    """(N,) float32: rank of each crop's mean distance to its nearest, 0..1."""
+def _alone(reduced: FloatArray, chosen: IntArray, progress: Progress | None) -> FloatArray:
+    """(N,) float32: rank of each crop's mean distance to its nearest among the chosen, 0..1."""
     count = len(reduced)
     if count < 2:
         return np.zeros(count, dtype=np.float32)
-    _, distances = neighbours(reduced, min(OUTLIER_NEIGHBOURS, count - 1))
-    ranks = pd.Series(distances.mean(axis=1, dtype=np.float64)).rank(method="average").to_numpy() - 1
+    k = min(OUTLIER_NEIGHBOURS, len(chosen) - 1)
+    far = np.empty(count, dtype=np.float64)
+    far[chosen] = neighbours(reduced[chosen], k, progress=progress)[1].mean(axis=1)
+    rest = np.setdiff1d(np.arange(count), chosen)
+    if len(rest):
+        far[rest] = neighbours(reduced[chosen], k, queries=reduced[rest], progress=progress)[1].mean(axis=1)
+    ranks = pd.Series(far).rank(method="average").to_numpy() - 1
     return cast(FloatArray, (ranks / (count - 1)).astype(np.float32))
 
 

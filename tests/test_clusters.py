@@ -68,6 +68,16 @@ def test_curved_sheets_are_found_where_kmeans_cuts_them() -> None:
     assert adjusted_rand_score(truth, find_clusters(embeddings_of(vectors), method="kmeans", n_clusters=2).labels) < 0.7
 
 
+def test_groups_are_found_where_density_in_all_dimensions_shows_none() -> None:
+    """What the diffusion coordinates are for: in 50 dimensions HDBSCAN alone calls most of these blobs outliers."""
+    from sklearn.cluster import HDBSCAN
+
+    vectors, truth = blobs(6, 80, dimensions=50, spread=1), group_of(6, 80)
+    alone = HDBSCAN(min_cluster_size=8, min_samples=8, copy=True).fit_predict(vectors)
+    assert adjusted_rand_score(truth, alone) < 0.5
+    assert adjusted_rand_score(truth, find_clusters(embeddings_of(vectors)).labels) > 0.95
+
+
 def test_lonely_crops_have_the_highest_scores() -> None:
     rng = np.random.default_rng(1)
     vectors = blobs(4, 60)
