@@ -55,7 +55,7 @@ def subset_bound(problem: Problem) -> float:
             continue
         for part in range(len(problem.shares)):
             counts = sums + problem.counts[problem.fixed == part, column].sum()
-            off = np.abs(counts - problem.wanted[part, column]).min() / problem.scale[part, column]
+            off = np.abs(counts - problem.wanted[part, column]).min() / problem.wanted[part, column]
             bound = max(bound, float(off))
     return bound
 
@@ -127,8 +127,8 @@ def _model(problem: Problem) -> tuple[Matrix, Matrix, Matrix, Matrix]:
     for part in range(parts):
         place = np.zeros((1, parts))
         place[0, part] = 1
-        scaled = problem.counts[:, columns] / problem.scale[part, columns]
-        target = problem.wanted[part, columns] / problem.scale[part, columns]
+        scaled = problem.counts[:, columns] / problem.wanted[part, columns]
+        target = np.ones(len(columns))
         sums = sparse.kron(scaled.T, place)
         gap = sparse.csr_matrix((len(columns), len(needs)))
         for sign in (-1.0, 1.0):

@@ -16,8 +16,8 @@ Matrix = NDArray[np.float64]
 PEAK_WEIGHT = 2.0
 """Weight of the largest deviation (squared) against the squared deviations of all; higher helps the worst column."""
 COARSE = 0.1
-"""A column whose groups cannot come closer to its share than this (relative) is wanted at the nearest reachable count,
-so that it does not drown the rest; lower does that to more columns."""
+"""A column whose groups cannot come closer to its share than this (relative) is no peak: it would be the worst come
+what may, and drown the rest; lower does that to more columns."""
 LACK_COST = 1e6
 """Cost of a missing minimum: above anything that balance could gain, so a hard minimum is never traded away."""
 
@@ -30,10 +30,10 @@ class Problem:
         counts: (G, F) float64, how many of each column (frames, boxes of a class, ...) a group holds; no empty column.
         shares: (P,) target share of each part, in sum 1.
         names: F names of the columns, for messages.
-        wanted: (P, F) counts each part should have: its share, or the nearest the groups allow (``COARSE``).
-        scale: (P, F) share times total; a deviation is (count - wanted) / scale.
-        peak: (F,) bool, columns whose largest deviation is minimised; the others count only in the sum of squares, as
-            do coarse ones where there are three parts or more.
+        wanted: (P, F) counts each part should have: share times total; a deviation is count / wanted - 1.
+        peak: (F,) bool, columns whose largest deviation is minimised; the others, and all coarse ones, count only in
+            the sum of squares.
+        coarse: names of the columns whose groups cannot come within COARSE of their share.
         factor: (F, F') float64; the squared deviations are |deviation @ factor|^2.
         need: (P, F) counts that a part must hold.
         fixed: (G,) int64, the part a group was given, -1 where free.
@@ -44,17 +44,12 @@ class Problem:
     shares: Matrix
     names: tuple[str, ...]
     wanted: Matrix
-    scale: Matrix
     peak: NDArray[np.bool_]
+    coarse: tuple[str, ...]
     factor: Matrix
     need: Matrix
     fixed: IntArray
     infeasible: dict[str, str]
-
-    @property
-    def coarse(self) -> tuple[str, ...]:
-        """Columns whose groups cannot come within COARSE of their share."""
-        return tuple(self.names[column] for column in np.flatnonzero((self.wanted != self.scale).any(axis=0)))
 
     def sums(self, parts: IntArray) -> Matrix:
         """(P, F) counts of an assignment (G,)."""
@@ -62,7 +57,7 @@ class Problem:
 
     def deviation(self, sums: Matrix) -> Matrix:
         """(..., P, F): how far counts are from what is wanted, relative to the part's share."""
-        return np.asarray((sums - self.wanted) / self.scale)
+        return np.asarray(sums / self.wanted - 1)
 
     def lack(self, sums: Matrix) -> Matrix:
         """(...,): how much of the minima is missing, each as a rate; 0 when every part has what it needs."""
@@ -124,20 +119,18 @@ def make_problem(
     counts = counts.astype(np.float64)
     names = tuple(names) or tuple(str(number) for number in range(counts.shape[1]))
     fixed = np.full(len(counts), -1, dtype=np.int64) if fixed is None else fixed
-    scale = shares[:, None] * counts.sum(axis=0)
-    wanted, need, infeasible = scale.copy(), np.zeros_like(scale), {}
+    wanted = shares[:, None] * counts.sum(axis=0)
+    need, infeasible, coarse = np.zeros_like(wanted), {}, np.zeros(counts.shape[1], dtype=bool)
     for column in range(counts.shape[1]):
         least = 0 if minimum is None else int(minimum[column])
         column_need, reason = _need(counts[:, column], shares, fixed, least)
         if reason:
             infeasible[names[column]] = reason
         need[:, column] = column_need
-        wanted[:, column] = _wanted(counts[:, column], scale[:, column], column_need, fixed)
-    peak = np.ones(counts.shape[1], dtype=bool) if peak is None else peak
-    if len(shares) > 2:
-        # Nearest counts of three parts need not be had together; such a column would be the worst come what may.
-        peak = peak & (wanted == scale).all(axis=0)
-    return Problem(counts, shares, names, wanted, scale, peak, factor, need, fixed, infeasible)
+        coarse[column] = _is_coarse(counts[:, column], wanted[:, column], column_need, fixed)
+    peak = (np.ones(counts.shape[1], dtype=bool) if peak is None else peak) & ~coarse
+    told = tuple(names[column] for column in np.flatnonzero(coarse))
+    return Problem(counts, shares, names, wanted, peak, told, factor, need, fixed, infeasible)
 
 
 def _need(column: Matrix, shares: Matrix, fixed: IntArray, least: int) -> tuple[Matrix, str]:
@@ -179,18 +172,18 @@ def _can(column: Matrix, fixed: IntArray, wanting: IntArray, least: int) -> bool
     return bool(((sums >= short[0]) & (free.sum() - sums >= short[1])).any())
 
 
-def _wanted(column: Matrix, scale: Matrix, need: Matrix, fixed: IntArray) -> Matrix:
-    """(P,) wanted counts: the share, or where groups are too coarse for it the nearest that can be had."""
+def _is_coarse(column: Matrix, wanted: Matrix, need: Matrix, fixed: IntArray) -> bool:
+    """Whether whole groups cannot bring this column within COARSE of what each part should have."""
     sums = reachable_sums(column[fixed < 0])
     if sums is None:
-        return scale
-    *smaller, largest = (int(part) for part in np.argsort(scale, kind="stable"))
-    wanted, off, left, later = scale.copy(), 0.0, column.sum(), need.sum()
+        return False
+    *smaller, _ = (int(part) for part in np.argsort(wanted, kind="stable"))
+    left, later = column.sum(), need.sum()
     for part in smaller:
         later -= need[part]
         pinned = column[fixed == part].sum()
-        wanted[part] = nearest_sum(pinned + sums, scale[part], need[part], left - later)
-        off = max(off, abs(wanted[part] - scale[part]) / scale[part])
-        left -= wanted[part]
-    wanted[largest] = max(left, 0.0)
-    return wanted if off > COARSE else scale
+        nearest = nearest_sum(pinned + sums, wanted[part], need[part], left - later)
+        if abs(nearest - wanted[part]) > COARSE * wanted[part]:
+            return True
+        left -= nearest
+    return False

@@ -114,7 +114,7 @@ class _Annealing:
         # A row of ``table``: what a group adds to the deviations of the peak columns, then to the mixes of all.
         self.peaks = int(problem.peak.sum())
         padded = np.vstack([problem.counts, np.zeros(problem.counts.shape[1])])
-        self.table = {part: self._row(padded / problem.scale[part]) for part in self.followed}
+        self.table = {part: self._row(padded / problem.wanted[part]) for part in self.followed}
         self.norms = {part: (rows[:, self.peaks :] ** 2).sum(axis=1) for part, rows in self.table.items()}
         off = problem.deviation(self.sums)
         self.state = {part: self._row(off[part]) for part in self.followed}

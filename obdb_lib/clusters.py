@@ -43,14 +43,14 @@ class Clusters:
             distance to the 10 nearest vectors (Ramaswamy, Rastogi & Shim 2000); 1 is the loneliest.
         centrality: Series annotation_id -> -1..1, float32: cosine to the mean vector of its cluster; the most typical
             crops have the highest. NaN for outliers.
-        method: hdbscan or kmeans.
+        method: hdbscan or kmeans, or "own" for labels from elsewhere (these need no scores).
         parameters: what they were found with.
     """
 
     labels: pd.Series
-    outlier_scores: pd.Series
-    centrality: pd.Series = field(repr=False)
-    method: str = "hdbscan"
+    outlier_scores: pd.Series = field(default_factory=lambda: pd.Series(dtype=np.float32))
+    centrality: pd.Series = field(default_factory=lambda: pd.Series(dtype=np.float32), repr=False)
+    method: str = "own"
     parameters: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -146,6 +146,8 @@ def _parameters(count: int, method: str, perplexity: float, n_neighbors: int, se
 
 
 def _lay_out(reduced: FloatArray, parameters: Mapping[str, Any], progress: Progress | None) -> FloatArray:
+    if not reduced[:, 0].std():
+        return _flat(reduced)  # crops that are all alike have one place
     if parameters["method"] == "tsne":
         return tsne.fit(reduced, tsne.schedule(len(reduced), parameters["perplexity"]), progress)
     if parameters["method"] == "umap":

@@ -78,13 +78,16 @@ def principal_components(vectors: FloatArray, dimensions: int = PCA_DIMENSIONS) 
 
 def _leading(covariance: np.ndarray, size: int) -> np.ndarray:
     """The ``size`` eigenvectors of the largest eigenvalues, as columns by falling eigenvalue."""
-    if size > len(covariance) // 2:
-        return np.linalg.eigh(covariance)[1][:, ::-1][:, :size]
-    from scipy.sparse.linalg import eigsh
+    from scipy.sparse.linalg import ArpackError, eigsh
 
-    start = np.random.default_rng(0).normal(size=len(covariance))
-    values, axes = eigsh(covariance, size, v0=start)  # a few of many: a quarter of the time of all
-    return np.asarray(axes)[:, np.argsort(-values)]
+    if size <= len(covariance) // 2:  # a few of many take a quarter of the time of all
+        start = np.random.default_rng(0).normal(size=len(covariance))
+        try:
+            values, axes = eigsh(covariance, size, v0=start)
+            return np.asarray(axes)[:, np.argsort(-values)]
+        except ArpackError:  # no variance at all: crops that are all alike
+            pass
+    return np.linalg.eigh(covariance)[1][:, ::-1][:, :size]
 
 
 def reduce(vectors: FloatArray, dimensions: int = PCA_DIMENSIONS) -> FloatArray:

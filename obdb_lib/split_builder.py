@@ -21,6 +21,9 @@ BALANCE = {"frames": 1.0, "classes": 1.0, "clusters": 1.0, "sizes": 0.05}
 session, and would otherwise pull the classes apart."""
 PEAK_KINDS = ("frames", "classes", "clusters")
 """Kinds whose worst column is minimised, too."""
+COARSE_CLUSTERS = 0.25
+"""Share of the crops in clusters that whole groups cannot divide as wanted. Above it (looks that belong to single
+videos) their mix cannot be had; it then weighs what sizes weigh, or it would pull frames and classes apart."""
 CLASS_MINIMUM = 1
 """Boxes of each class that each part holds where that is feasible."""
 
@@ -145,16 +148,25 @@ def _solve(
     keep = np.array([weights[kind] > 0 or kind == "classes" for kind in found.kinds])
     kinds = [kind for kind, kept in zip(found.kinds, keep, strict=True) if kept]
     counts = found.counts[:, keep]
-    problem = make_problem(
-        counts,
-        np.array([wish.shares[name] for name in wish.shares], dtype=np.float64),
-        mix_factor(counts.sum(axis=0), kinds, weights),
-        names=[name for name, kept in zip(found.names, keep, strict=True) if kept],
-        peak=np.array([kind in PEAK_KINDS and weights[kind] > 0 for kind in kinds]),
-        minimum=np.array([wish.class_minimum * (kind == "classes") for kind in kinds]),
-        fixed=pinned,
-    )
-    return balance_groups(problem, seed=wish.seed), problem
+    names = [name for name, kept in zip(found.names, keep, strict=True) if kept]
+
+    def problem(weights: dict[str, float], peak_kinds: Sequence[str]) -> Problem:
+        return make_problem(
+            counts,
+            np.array([wish.shares[name] for name in wish.shares], dtype=np.float64),
+            mix_factor(counts.sum(axis=0), kinds, weights),
+            names=names,
+            peak=np.array([kind in peak_kinds and weights[kind] > 0 for kind in kinds]),
+            minimum=np.array([wish.class_minimum * (kind == "classes") for kind in kinds]),
+            fixed=pinned,
+        )
+
+    asked = problem(weights, PEAK_KINDS)
+    crops = {name: counts[:, n].sum() for n, name in enumerate(names) if kinds[n] == "clusters"}
+    if sum(crops.get(name, 0) for name in asked.coarse) > COARSE_CLUSTERS * sum(crops.values()):
+        light = {**weights, "clusters": min(weights["clusters"], BALANCE["sizes"])}
+        asked = problem(light, [kind for kind in PEAK_KINDS if kind != "clusters"])
+    return balance_groups(asked, seed=wish.seed), asked
 
 
 def _parameters(

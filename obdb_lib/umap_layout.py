@@ -34,8 +34,8 @@ def fit(reduced: FloatArray, n_neighbors: int, seed: int, progress: Progress | N
     from umap.umap_ import make_epochs_per_sample
 
     xy = np.ascontiguousarray(reduced[:, :2])
-    with track(progress, "UMAP", None):
-        try:
+    try:
+        with track(progress, "UMAP", None):
             model = _graph(reduced, n_neighbors, seed)
             xy = np.ascontiguousarray(model.embedding_, dtype=np.float32)
             epochs = EPOCHS_SMALL if len(reduced) <= LARGE_FROM else EPOCHS_LARGE
@@ -58,8 +58,8 @@ def fit(reduced: FloatArray, n_neighbors: int, seed: int, progress: Progress | N
                 tqdm_kwds={"disable": True},
                 move_other=True,
             )
-        except KeyboardInterrupt as stop:
-            raise StoppedError(xy, 0) from stop
+    except KeyboardInterrupt as stop:
+        raise StoppedError(xy, 0) from stop
     return xy
 
 

@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from obdb_lib.clusters import OUTLIER, find_clusters
 from obdb_lib.crops import crop_box, cut, jpeg_crops
 from obdb_lib.embedders import Embedder, find_embedder
-from obdb_lib.embeddings import Embeddings, embed_crops
+from obdb_lib.embeddings import embed_crops
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.frames import FrameStore
 from obdb_lib.networks import Images, Network
-from obdb_lib.projection import METHODS, project
 from tests.conftest import PROJECT
 from tests.helpers import random_boxes, snapshot_of, task, write_frames
 
@@ -34,17 +32,6 @@ def two_colours(count: int = 20) -> object:
     rng = np.random.default_rng(3)
     names = ("Fat hen", "Dandelion")
     return task(frames=count, boxes={i: [(names[i % 2], box)] for i in range(count) for box in random_boxes(rng, 1)})
-
-
-def test_two_colours_form_two_clusters(tmp_path: Path, fresh_cache: Path) -> None:
-    records = [two_colours(40)]
-    snapshot = snapshot_of(records)
-    embeddings = embed_crops(snapshot, FrameStore([write_frames(tmp_path, records)]))
-    clusters = find_clusters(embeddings, min_cluster_size=8)
-    table = clusters.table(snapshot.annotations.set_index("annotation_id")["object_class"])
-    table = table.drop(index=OUTLIER, errors="ignore")
-    assert clusters.count >= 2
-    assert (table.max(axis=1) == table.sum(axis=1)).all(), "no cluster mixes the two classes"
 
 
 def counting(seen: list[int], name: str = "mobilenet_v2", stop_at: int = 0) -> Embedder:
@@ -174,36 +161,3 @@ def test_frames_are_found_with_leading_folders_taken_off(tmp_path: Path) -> None
     assert store.missing([name, "fielddata/other.png"]) == ["fielddata/other.png"]
     with pytest.raises(FrameError, match="IMAGE_ROOTS"):
         store.path("../../etc/nothing.png")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_maps_keep_blobs_apart_and_repeat_by_seed(method: str, fresh_cache: Path) -> None:
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(3, 16)) * 6
-    labels = np.repeat([0, 1, 2], 30)
-    vectors = (centres[labels] + rng.normal(size=(90, 16))).astype(np.float32)
-    result = project(vectors, method=method, seed=1)
-    assert result.xy.shape == (90, 2)
-    distance = np.linalg.norm(result.xy[:, None] - result.xy[None], axis=2)
-    np.fill_diagonal(distance, np.inf)
-    assert (labels[distance.argmin(axis=1)] == labels).mean() > 0.95
-    assert project(vectors, method=method, seed=1).seconds == 0, "read back the second time"
-    for path in (fresh_cache / "projections").glob("*"):
-        path.unlink()
-    np.testing.assert_allclose(project(vectors, method=method, seed=1).xy, result.xy, rtol=1e-3, atol=1e-3)
-
-
-def test_tiny_and_wrong_input_of_maps() -> None:
-    for method in METHODS:
-        assert project(np.eye(4, dtype=np.float32), method=method).xy.shape == (4, 2)
-    with pytest.raises(DatasetError, match="at least 3"):
-        project(np.eye(2, dtype=np.float32))
-    with pytest.raises(DatasetError, match="tsne, umap, pca"):
-        project(np.eye(5, dtype=np.float32), method="tsnee")
-
-
-def test_too_few_crops_are_outliers_not_a_crash() -> None:
-    vectors = np.eye(5, 8, dtype=np.float32)
-    clusters = find_clusters(Embeddings(np.array(list("abcde"), dtype=object), vectors, "own"))
-    assert clusters.count == 0
-    assert (clusters.labels == OUTLIER).all()

@@ -190,12 +190,29 @@ def test_cost_by_hand() -> None:
     # frames 10 of 20 wanted: -0.5; classes 4 of 12: -2/3 and 6 of 8: -1/4, frequencies 0.6 and 0.4; both parts alike
     mix = 0.6 * 0.4 * (2 / 3 - 1 / 4) ** 2
     cost = float(problem.cost(np.array([[10.0, 4.0, 6.0], [30.0, 20.0, 10.0]])))
-    assert problem.coarse == ("0", "1", "2")  # two groups cannot come nearer: wanted is what they give
-    assert cost == pytest.approx(0)
-    exact = Problem(**{**vars(problem), "wanted": problem.scale})
-    assert float(exact.cost(np.array([[10.0, 4.0, 6.0], [30.0, 20.0, 10.0]]))) == pytest.approx(
+    assert problem.coarse == ("0", "1", "2")  # two groups cannot come nearer: no column is a peak
+    assert cost == pytest.approx(2 * (0.25 + mix))
+    peaks = Problem(**{**vars(problem), "peak": np.ones(3, dtype=bool)})
+    assert float(peaks.cost(np.array([[10.0, 4.0, 6.0], [30.0, 20.0, 10.0]]))) == pytest.approx(
         PEAK_WEIGHT * (2 / 3) ** 2 + 2 * (0.25 + mix)
     )
+
+
+def test_clusters_that_stand_in_one_video_each_do_not_spoil_the_rest() -> None:
+    """Each cluster is then all or nothing; classes and frames must still be shared as well as the videos allow."""
+    rng = np.random.default_rng(0)
+    box = (1.0, 1.0, 20.0, 20.0)
+    records = [
+        task(f"FieldData 20200520145736 1L GH{n:06d}", 10, {f: [(rng.choice(["a", "b"]), box)] for f in range(10)})
+        for n in range(9)
+    ]
+    snapshot = snapshot_of(records)
+    video = snapshot.annotations["img_path"].map(snapshot.frames.set_index("img_path")["video"])
+    clusters = pd.Series(pd.factorize(video)[0], index=snapshot.annotations["annotation_id"])
+    split = by_groups(snapshot, group_by=["video"], clusters=clusters)
+    assert len(split.part("val")) == 20
+    plain = by_groups(snapshot, group_by=["video"])
+    assert report(split, snapshot).class_jsd <= report(plain, snapshot).class_jsd + 0.02
 
 
 def test_reachable_sums_are_those_of_all_subsets() -> None:

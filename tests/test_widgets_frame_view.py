@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from obdb_lib.boxes import BoxSet
-from obdb_lib.crops import encode_jpeg
 from obdb_lib.frames import FrameStore
-from widgets import FrameBrowser, cluster_sheet, frame_sheet, trials_chart
+from widgets import FrameBrowser, frame_sheet, trials_chart
 from widgets.frame_view import LAYER_COLOURS, draw_frame
 
 
@@ -57,21 +56,6 @@ def test_unreadable_and_no_frames(tmp_path: Path) -> None:
     assert browser._image.value[:2] == b"\xff\xd8"
     assert "There are no frames" in FrameBrowser([], load_frame=grey, layers={})._text.value
     assert frame_sheet([], load_frame=grey, layers={}).width > 0
-
-
-def test_cluster_sheet_has_a_row_a_cluster() -> None:
-    points = pd.DataFrame(
-        {"annotation_id": list("abcde"), "cluster": ["0", "0", "0", "1", "outlier"], "object_class": ["x"] * 5}
-    )
-    asked: list[list[str]] = []
-
-    def crops(ids: list[str]) -> list[bytes]:
-        asked.append(sorted(ids))
-        return [encode_jpeg(grey("")) for _ in ids]
-
-    sheet = cluster_sheet(points, crops)
-    assert asked == [["a", "b", "c"], ["d"], ["e"]]
-    assert sheet.height == 3 * (sheet.height // 3)
 
 
 @pytest.mark.parametrize("objective", [[0.1, 0.4], [float("nan"), 0.4]])

@@ -30,8 +30,8 @@ from obdb_lib.embedders import CROP_SIZE, Embedder, find_embedder
 from obdb_lib.embeddings import embed_crops
 from obdb_lib.frames import FrameStore
 from obdb_lib.networks import Network, kept_threads, usable_cores
-from obdb_lib.projection import reduce
 from obdb_lib.records import make_annotation, make_task
+from obdb_lib.reduction import reduce
 from obdb_lib.sample import SampleSize, make_sample
 from obdb_lib.snapshots import BOX, Snapshot
 from tests.benchmarks._bars import arguments, bar, report
