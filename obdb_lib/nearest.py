@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from obdb_lib.boxes import FloatArray, IntArray
 
-QUERIES = 1_000
+QUERIES = 500
 """At most this many crops of a part ask for their nearest neighbour (drawn by seed); each asks all crops of the other
-part, so no twin is overlooked. A median of 1,000 is good to about two percentile points."""
+part, so no twin is overlooked. A median of 500 is good to about two percentile points (standard error)."""
 MOST_KNOWN = 250_000
 """At most this many crops are asked; more are thinned by seed, which the report says."""
 CHUNK = 16_384

@@ -111,20 +111,21 @@ def twins(pairs: list[tuple[str, str]], names: list[str]) -> DuplicateGroups:
 def test_twins_across_every_border_are_told(field: Snapshot) -> None:
     made = by_video(field)
     train, val, test = made.part("train"), made.part("val"), made.part("test")
-    pairs = [(val[0], train[0]), (train[1], val[0]), (test[3], val[1]), (train[2], train[3])]
-    duplicates = twins(pairs, [*train, *val, *test])
+    pairs = [(val[0], train[0]), (train[1], val[4]), (val[0], train[5]), (test[3], val[1])]
+    duplicates = twins([*pairs, (train[2], train[3])], [*train, *val, *test])
     told = report(made, field, duplicates=duplicates)
     assert {name: border.near_duplicates for name, border in told.borders.items()} == {
-        "val/train": 1,
+        "val/train": 2,
         "test/train": 0,
         "test/val": 1,
     }
-    assert told.near_duplicate_leak == told.leak == told.largest_leak == 1 / 20
+    assert told.near_duplicate_leak == told.leak == told.largest_leak == 2 / 20
     assert report(split_of(field, {}), field, duplicates=duplicates).largest_leak == 0
-    assert told.borders["val/train"].shared["duplicate_group"].shared == 1
+    assert told.borders["val/train"].shared["duplicate_group"].shared == 2
     frames = leaking_frames(made, field, duplicates=duplicates)
     assert frames[["img_path", "part", "known", "twin"]].to_numpy().tolist() == [
         [val[0], "val", "train", train[0]],  # its surest twin
+        [val[4], "val", "train", train[1]],
         [test[3], "test", "val", val[1]],
     ]
 
@@ -156,15 +157,15 @@ def test_clusters_that_val_lacks_are_named(field: Snapshot) -> None:
     boxes = field.annotations
     labels = pd.Series(0, index=boxes["annotation_id"])
     labels[boxes.loc[boxes["img_path"].str.contains("/2R/"), "annotation_id"]] = 1
-    labels.iloc[:3] = -1  # outliers are no look of their own
+    labels.iloc[50:53] = -1  # outliers, in train: no look that val could lack
     made = split_of(field, {"20200520145736/1L": "val"})
     for clusters in (labels, Clusters(labels, labels * 0.0, labels * 0.0)):
         told = report(made, field, clusters=clusters)
         assert (told.fairness["val"].cluster_coverage, told.fairness["val"].missing_clusters) == (0.5, ["1"])
         assert told.clusters is not None
         assert told.clusters["1"] == {"train": 60, "val": 0, "test": 0}
-    # Mix of train (40 of cluster 0, 60 of cluster 1) and val (17 of 0, 3 outliers), by the definition.
-    p, q = np.array([0.4, 0.6, 0]), np.array([17 / 20, 0, 3 / 20])
+    # Mix of train (37 of cluster 0, 60 of cluster 1, 3 outliers) and val (20 of 0), by the definition.
+    p, q = np.array([0.37, 0.6, 0.03]), np.array([1.0, 0, 0])
     middle = (p + q) / 2
     halves = [float((x[x > 0] * np.log2(x[x > 0] / middle[x > 0])).sum()) for x in (p, q)]
     assert told.cluster_jsd == pytest.approx(sum(halves) / 2)

@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.report --json``: 200,000 crops (float16 vectors of 1,280, memory-mapped as embeddings are
 kept on disk), 20,000 frames, 400 videos, 12 long-tailed classes; the report of a split by video with a test part, then
-that of every 10th frame. ``--quick`` measures the same bars on a tenth of the crops and frames.
+that of every 10th frame. ``--quick`` measures the same bars on a tenth of the crops and frames. Time is judged
+by CPU seconds, which other work on the machine hardly changes; the clock's stand beside them.
 """
 
 from __future__ import annotations
@@ -95,19 +96,19 @@ def main() -> None:
                 split, snapshot, duplicates=duplicates, clusters=clusters, embeddings=embeddings
             )
             spent[split.strategy] = (time.perf_counter() - wall, time.process_time() - cpu)
-        wall = time.perf_counter()
+        cpu = time.process_time()
         path = Path(folder) / "split.json"
         manifest.write(path, by_video(snapshot), snapshot, told["by video"])
         manifest.check(path, snapshot)
-        manifest_seconds = time.perf_counter() - wall
+        manifest_seconds = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
     fair, leaky = (told[name].borders["val/train"].nearest for name in ("by video", "every_nth"))
     size = f"{len(snapshot.annotations):,} crops, {frames:,} frames"
-    cpu_note = ", ".join(f"{name} {cpu:.1f}" for name, (_, cpu) in spent.items())
+    times = ", ".join(f"{name} {wall:.1f} s by the clock, {cpu:.1f} s of CPU" for name, (wall, cpu) in spent.items())
     bars = [
-        bar("seconds of a report", max(wall for wall, _ in spent.values()), "<= 30", f"{size}; CPU seconds {cpu_note}"),
+        bar("CPU seconds of a report", max(cpu for _, cpu in spent.values()), "<= 20", f"{size}; {times}"),
         bar("peak memory of the process, GiB", peak, "< 3", "data, vectors and reports"),
-        bar("seconds to write, read and check a manifest", manifest_seconds, "<= 20", f"{frames:,} lines"),
+        bar("CPU seconds to write, read and check a manifest", manifest_seconds, "<= 20", f"{frames:,} lines"),
         bar("novelty of the split by video", fair.novelty if fair else None, ">= 0.75", "1 = as another group"),
         bar("novelty of every 10th frame", leaky.novelty if leaky else None, "<= 0.25", "0 = as the same group"),
         bar("adjacent leak of every 10th frame", told["every_nth"].adjacent_leak, ">= 1", "known: all of them"),
