@@ -102,14 +102,14 @@ def _snapshot(video: np.ndarray, classes: np.ndarray, rng: np.random.Generator) 
     return Snapshot("made", ("made",), tuple(sorted(set(boxes["object_class"]))), frames, boxes)
 
 
-def builder(field: Field, seed: int) -> tuple[tuple[float, float], float, str]:
-    """What ``by_groups`` reaches, its seconds and what it says of itself."""
+def builder(field: Field, seed: int) -> tuple[tuple[float, float], tuple[float, float], str]:
+    """What ``by_groups`` reaches, its seconds (CPU, wall clock) and what it says of itself."""
     clusters = pd.Series(field.clusters, index=field.snapshot.annotations["annotation_id"])
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     split = by_groups(
         field.snapshot, group_by=("video",), shares={"train": 1 - VAL, "val": VAL}, clusters=clusters, seed=seed
     )
-    seconds = time.perf_counter() - began
+    seconds = (time.process_time() - busy, time.perf_counter() - began)
     val = field.snapshot.annotations["img_path"].map(split.parts()).to_numpy(object) == "val"
     assert not set(field.video[val]) & set(field.video[~val]), "a video was torn apart"
     solver = split.parameters["solver"]
@@ -152,7 +152,7 @@ def main() -> None:
                 f"{name} {reached[at]:.4g} against {others[0][at]:.4g} / {others[1][at]:.4g}"
                 for at, name in enumerate(MEASURES)
             )
-            print(f"field {seed}: {told}; {seconds:.2f} s, {method}", flush=True)
+            print(f"field {seed}: {told}; {seconds[0]:.2f} s of CPU, {method}", flush=True)
     bars: list[Bar] = []
     for at, name in enumerate(MEASURES):
         own = np.array([row[0][at] for row in rows])
@@ -163,8 +163,12 @@ def main() -> None:
             f"StratifiedGroupKFold {np.median(kfold):.4g}, GroupShuffleSplit {np.median(shuffle):.4g}"
         )
         bars.append(bar(f"{name}: times smaller than the better of two", float(np.median(times)), ">= 6", note))
-    seconds = [row[2] for row in rows]
-    bars.append(bar("seconds, slowest field", max(seconds), "< 3", f"median {np.median(seconds):.2f} s, wall clock"))
+    # CPU time of all threads: on an idle machine it is the wall clock or more, and others' work does not add to it.
+    busy, clock = (np.array([row[2][which] for row in rows]) for which in (0, 1))
+    note = (
+        f"median {np.median(busy):.2f} s of CPU; wall clock median {np.median(clock):.2f} s, most {clock.max():.2f} s"
+    )
+    bars.append(bar("seconds of CPU, slowest field", float(busy.max()), "< 3", note))
     report("split", bars, only_json=options.json)
 
 
