@@ -125,13 +125,13 @@ def test_wrong_input_says_what_was_wanted() -> None:
         ({"min_cluster_size": 1}, "at least 2 crops"),
     ):
         with pytest.raises(DatasetError, match=message):
-            find_clusters(some, **given)  # type: ignore[arg-type]
+            find_clusters(some, **given)
 
 
 def test_parameters_change_the_key(fresh_cache: Path) -> None:
     some = embeddings_of(blobs())
     for given in ({}, {"min_cluster_size": 10}, {"method": "kmeans", "n_clusters": 3}, {}):
-        find_clusters(some, **given)  # type: ignore[arg-type]
+        find_clusters(some, **given)
     assert len(list((fresh_cache / "clusters").glob("*.npz"))) == 3
 
 

@@ -189,4 +189,4 @@ def test_impossible_lists_are_explained(
     snapshot: Snapshot, lists: dict[str, object], options: dict[str, str], word: str
 ) -> None:
     with pytest.raises(ObdbError, match=word):
-        given(snapshot, lists, **options)  # type: ignore[arg-type]
+        given(snapshot, lists, **options)

@@ -133,7 +133,7 @@ def test_twins_across_every_border_are_told(field: Snapshot) -> None:
 def test_leaking_frames_are_those_that_are_counted(field: Snapshot) -> None:
     made = every_nth(field, n=10)
     told = leaking_frames(made, field)
-    assert len(told) == report(made, field).borders["val/train"].gaps.adjacent == 12  # type: ignore[union-attr]
+    assert len(told) == report(made, field).borders["val/train"].gaps.adjacent == 12
     assert set(told["gap"]) == {5.0}
     assert set(told["img_path"]) == set(made.part("val"))
 
@@ -259,7 +259,7 @@ def test_the_json_is_whole_and_plain(field: Snapshot) -> None:
 
 
 def texts(split: Split, snapshot: Snapshot, **more: object) -> str:
-    return "\n".join(f"{one.kind}: {one.text}" for one in findings(report(split, snapshot, **more)))  # type: ignore[arg-type]
+    return "\n".join(f"{one.kind}: {one.text}" for one in findings(report(split, snapshot, **more)))
 
 
 def test_findings_say_what_a_person_must_know(field: Snapshot) -> None:

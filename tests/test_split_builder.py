@@ -98,7 +98,7 @@ def test_the_minimum_is_kept_whenever_any_assignment_keeps_it(seed: int, minimum
     )
     reached = boxes_of(split, snapshot).reindex(list(shares), fill_value=0)
     assert bool((reached >= minimum).all(axis=None)) == possible
-    lacking = split.parameters["solver"]["lacking"]  # type: ignore[index]
+    lacking = split.parameters["solver"]["lacking"]
     assert {name for name in reached if (reached[name] < minimum).any()} == set(lacking)
 
 
@@ -110,15 +110,13 @@ def test_a_class_of_a_single_video_is_named_and_stays_in_train() -> None:
     snapshot = snapshot_of(records)
     split = by_groups(snapshot, group_by=["video"])
     assert boxes_of(split, snapshot).loc["train", "Fat hen"] == 1
-    assert split.parameters["solver"]["lacking"] == {  # type: ignore[index]
-        "Fat hen": "there are 1 in all, too few for 1 in each of 2 parts"
-    }
+    assert split.parameters["solver"]["lacking"] == {"Fat hen": "there are 1 in all, too few for 1 in each of 2 parts"}
     richer = [
         task(f"FieldData 20200520145736 1L GH{n:06d}", 4, {f: [("AB"[n == 0], (1, 1, 20, 20))] for f in range(4)})
         for n in range(6)
     ]
     told = by_groups(snapshot_of(richer), group_by=["video"]).parameters["solver"]
-    assert told["lacking"] == {"B": "all 4 stand in a single group, fewer than the 2 parts"}  # type: ignore[index]
+    assert told["lacking"] == {"B": "all 4 stand in a single group, fewer than the 2 parts"}
 
 
 def large(seed: int, groups: int = 40, columns: int = 6) -> np.ndarray:

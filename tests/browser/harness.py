@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
 import signal
 import subprocess
@@ -295,3 +296,15 @@ def point_on_map(lab: LabPage, name: str, x: float, y: float, *, canvas: str = M
     side = min(box["width"], box["height"])
     left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
     return left + side * (x - x_low) / (x_high - x_low), top + side * (1 - (y - y_low) / (y_high - y_low))
+
+
+def lasso(lab: LabPage, name: str, centre: tuple[float, float], radius: float, canvas: str = MAP_CANVAS) -> None:
+    """Drag a ring of ``radius`` (in the map's units) around a point of the map called ``name``."""
+    x, y = point_on_map(lab, name, *centre, canvas=canvas)
+    edge = point_on_map(lab, name, centre[0] + radius, centre[1], canvas=canvas)[0] - x
+    ring = [(x + edge * math.cos(a / 20 * math.pi), y - edge * math.sin(a / 20 * math.pi)) for a in range(40)]
+    lab.page.mouse.move(*ring[0])
+    lab.page.mouse.down()
+    for place in ring:
+        lab.page.mouse.move(*place)
+    lab.page.mouse.up()

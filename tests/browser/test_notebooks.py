@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from obdb_lib.splits import split_from_documents
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import MAP_CANVAS, LabPage, bring_to_top, point_on_map
+from tests.browser.harness import MAP_CANVAS, LabPage, bring_to_top, lasso
 from tests.worlds import tiny_parameters
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -42,18 +41,6 @@ def lab(open_module_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory) -> L
 def open_and_run(lab: LabPage, stage: str) -> None:
     lab.open_notebook(f"{stage}.ipynb", sidebar=False)
     lab.run_all(timeout_s=600)
-
-
-def lasso(lab: LabPage, name: str, centre: tuple[float, float], radius: float, canvas: str = MAP_CANVAS) -> None:
-    """Drag a ring of ``radius`` (in the map's units) around a point of the map called ``name``."""
-    x, y = point_on_map(lab, name, *centre, canvas=canvas)
-    edge = point_on_map(lab, name, centre[0] + radius, centre[1], canvas=canvas)[0] - x
-    ring = [(x + edge * math.cos(a / 20 * math.pi), y - edge * math.sin(a / 20 * math.pi)) for a in range(40)]
-    lab.page.mouse.move(*ring[0])
-    lab.page.mouse.down()
-    for place in ring:
-        lab.page.mouse.move(*place)
-    lab.page.mouse.up()
 
 
 def test_01_collects_and_steps_through_frames(lab: LabPage) -> None:

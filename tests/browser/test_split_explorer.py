@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from obdb_lib.split_draft import replay
 from obdb_lib.splits import split_from_documents
 from obdb_lib.store import Store
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import MAP_CANVAS, LabPage, point_on_map, save_notebook
+from tests.browser.harness import MAP_CANVAS, LabPage, lasso, save_notebook
 
 DATABASE = "explorer_browser"
 CELLS = [
@@ -47,17 +45,6 @@ def lab(open_module_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory) -> L
     return lab
 
 
-def lasso(lab: LabPage, centre: tuple[float, float], radius: float) -> None:
-    x, y = point_on_map(lab, "explorer", *centre)
-    edge = point_on_map(lab, "explorer", centre[0] + radius, centre[1])[0] - x
-    ring = [(x + edge * math.cos(a / 20 * math.pi), y - edge * math.sin(a / 20 * math.pi)) for a in range(40)]
-    lab.page.mouse.move(*ring[0])
-    lab.page.mouse.down()
-    for place in ring:
-        lab.page.mouse.move(*place)
-    lab.page.mouse.up()
-
-
 def shown(lab: LabPage, part: str) -> str:
     """What the panel says about the frames of a part."""
     words = lab.page.locator(".obdb-frames-word", has_text=part)
@@ -83,7 +70,7 @@ def test_lasso_edit_undo_filter_save_and_read_back(lab: LabPage) -> None:
     page.locator(".obdb-filter-row", has_text="Fat hen").locator(".obdb-filter-only").click()
     lab.wait_for(lambda: lab.eval_in_kernel("explorer._filter.shown") < 1200, "the filter")
     x, y = lab.eval_in_kernel("[float(world.points.x.mean()), float(world.points.y.mean())]")
-    lasso(lab, (x, y), 15)
+    lasso(lab, "explorer", (x, y), 15)
     lab.wait_for(lambda: lab.eval_in_kernel("len(explorer.selected)"), "a selection")
     assert lab.eval_in_kernel("explorer.data().object_class.unique().tolist()") == ["Fat hen"]
     page.locator(".obdb-filter-clear").click()
@@ -92,7 +79,7 @@ def test_lasso_edit_undo_filter_save_and_read_back(lab: LabPage) -> None:
     lab.wait_for(lambda: lab.eval_in_kernel("len(explorer.selected)") == 0, "an empty selection")
 
     # A few frames by the button, with their groups.
-    lasso(lab, (0, 0), 0.35)
+    lasso(lab, "explorer", (0, 0), 0.35)
     lab.wait_for(lambda: lab.eval_in_kernel("len(explorer.selected)"), "a selection")
     chosen = lab.eval_in_kernel("len(explorer.selected_frames)")
     lab.wait_for(lambda: "with their groups" in page.locator(".obdb-selection").inner_text(), "the reach")
