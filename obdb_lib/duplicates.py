@@ -18,7 +18,6 @@ from scipy import sparse
 
 from obdb_lib.boxes import IntArray
 from obdb_lib.cache import artefact_arrays, content_hash
-from obdb_lib.embeddings import Embeddings
 from obdb_lib.exact_copies import equal_pixels, exact_classes, pixel_digests
 from obdb_lib.frame_candidates import candidate_pairs
 from obdb_lib.frame_features import VERSION, FeatureTable, frame_features, stamp
@@ -60,7 +59,7 @@ class DuplicateGroups:
 
 
 def find_duplicates(
-    embeddings: Embeddings | Sequence[str],
+    img_paths: Sequence[str],
     frames: FrameStore,
     *,
     min_correlation: float = MIN_CORRELATION,
@@ -73,7 +72,7 @@ def find_duplicates(
     The result is cached by the files' stamps and the parameters; frames read and pairs tried before an interrupt count.
 
     Args:
-        embeddings: the img_paths to look at, or embeddings of frames, of which the ids alone are used.
+        img_paths: the frames to look at.
         min_correlation: stricter when raised, 0..1.
         candidates: frames each frame is compared with.
         seed: for the sample that the candidates' vocabulary is fitted to.
@@ -81,8 +80,7 @@ def find_duplicates(
     Raises:
         CacheError: data_cache cannot be written.
     """
-    ids = embeddings.ids if isinstance(embeddings, Embeddings) else embeddings
-    names = list(dict.fromkeys(str(name) for name in ids))
+    names = list(dict.fromkeys(str(name) for name in img_paths))
     inputs: dict[str, object] = {
         "frames": len(names),
         "files": content_hash([(name, stamp(frames, name)) for name in names]),

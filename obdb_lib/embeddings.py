@@ -1,4 +1,4 @@
-"""Embeddings: one feature vector for each crop or frame, computed once and kept.
+"""Embeddings: one feature vector for each crop, computed once and kept.
 
 Vectors are stored by content (image file, box, margin, embedder), so a moved box is computed anew and nothing else.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from obdb_lib import paths
 from obdb_lib.boxes import FloatArray
@@ -24,14 +23,11 @@ from obdb_lib.embedders import Embedder, find_embedders
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.flow import Reader, computed
 from obdb_lib.frames import FrameStore
-from obdb_lib.networks import PRECISIONS, Images, Network, kept_threads, unit
+from obdb_lib.networks import PRECISIONS, Images, kept_threads, unit
 from obdb_lib.progress import Progress, track
 from obdb_lib.records import Problem
 from obdb_lib.snapshots import BOX, Snapshot
 from obdb_lib.vector_store import KEY_LENGTH, VectorStore
-
-FLIPS = ((), (1,), (2,), (1, 2))
-"""Axes turned round for each of the four looks at a whole frame."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Embeddings:
     """Feature vectors.
 
     Attributes:
-        ids: (N,) object array: annotation ids, or img_paths for whole frames.
+        ids: (N,) object array of annotation ids.
         vectors: (N, D) float32, length 1 each.
         embedder: name of what made them.
         problems: crops that have no vector because their frame is unreadable (they are not in ``ids``).
@@ -93,33 +89,6 @@ def embed_crops(
     return _embed(_Wanted(ids, keys, img_paths, read), embedder, "embed crops", progress)
 
 
-def embed_frames(
-    frames: FrameStore,
-    img_paths: Iterable[str],
-    *,
-    embedder: str | Embedder = "mobilenet_v2",
-    progress: Progress | None = None,
-) -> Embeddings:
-    """Vectors of whole frames, the mean over the frame and its three flips, so that flipped copies lie close.
-
-    Raises:
-        DatasetError: unknown embedder, its weights cannot be had, or not one frame could be read.
-    """
-    names = list(img_paths)
-    if isinstance(embedder, str):
-        parts = find_embedders(embedder)
-        return _side_by_side([embed_frames(frames, names, embedder=part, progress=progress) for part in parts])
-    keys = [_key(_stamp(frames, name), "whole frame, four flips") for name in names]
-
-    def read(img_path: str, rows: Sequence[int]) -> Images:
-        image = Image.fromarray(frames.load(img_path))
-        small = image.resize((embedder.size, embedder.size), Image.Resampling.BOX)
-        return np.asarray(small, dtype=np.uint8)[None]
-
-    wanted = _Wanted(np.array(names, dtype=object), keys, names, read)
-    return _embed(wanted, embedder, "embed frames", progress, flips=FLIPS)
-
-
 def _side_by_side(parts: Sequence[Embeddings]) -> Embeddings:
     """Vectors of several embedders one after another with the same weight; the whole has length 1."""
     if len(parts) == 1:
@@ -145,14 +114,7 @@ class _Wanted:
     read: Reader
 
 
-def _embed(
-    wanted: _Wanted,
-    embedder: Embedder,
-    title: str,
-    progress: Progress | None,
-    *,
-    flips: Sequence[tuple[int, ...]] = ((),),
-) -> Embeddings:
+def _embed(wanted: _Wanted, embedder: Embedder, title: str, progress: Progress | None) -> Embeddings:
     folder = _folder(embedder)
     stores = {precision: VectorStore(folder / precision) for precision in PRECISIONS}
     # Where everything is there, no device is asked: torch takes seconds to import.
@@ -163,7 +125,7 @@ def _embed(
         network = embedder.load()
         store = stores[network.precision]
         missing = _missing(wanted, store)
-        look = replace(network, embed=lambda images: _vectors(network, images, flips))
+        look = replace(network, embed=lambda images: unit(network.embed(images)))
         with track(progress, title, sum(map(len, missing.values()))) as task, kept_threads():
             try:
                 with closing(computed(missing, wanted.read, look, embedder.size, problems)) as done:
@@ -202,12 +164,6 @@ def _look_for_one(frames: Mapping[str, Sequence[int]], read: Reader) -> tuple[li
         else:
             return [], True
     return problems, False
-
-
-def _vectors(network: Network, images: Images, flips: Sequence[tuple[int, ...]]) -> FloatArray:
-    """Mean of the vectors of all turned copies, at length 1."""
-    total = sum(network.embed(np.ascontiguousarray(np.flip(images, axes))) for axes in flips)
-    return unit(np.asarray(total, dtype=np.float32))
 
 
 def _folder(embedder: Embedder) -> Path:

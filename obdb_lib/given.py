@@ -17,6 +17,7 @@ import pandas as pd
 from obdb_lib.cache import content_hash
 from obdb_lib.errors import SplitError
 from obdb_lib.formats import frame_lists
+from obdb_lib.paths import locate
 from obdb_lib.records import Problem
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import PARTS, Split, make_split
@@ -98,6 +99,28 @@ def given(snapshot: Snapshot, lists: Lists | Path | str, *, rest: str = "exclude
         "rest": rest,
     }
     return Given(make_split(snapshot.id, "given", table, parameters), [*matched.problems, *problems])
+
+
+def lists_from(texts: Sequence[str]) -> Lists | Path:
+    """What ``given`` takes, from plain texts such as a notebook's parameter.
+
+    Args:
+        texts: ``["split.csv"]``, one file of all parts; or a file a part, ``["train=train.npy", "val=val.npy"]``.
+            Relative paths start at the project (paths.locate).
+
+    Raises:
+        SplitError: several files of which one names no part, or a part named twice.
+    """
+    pairs = [text.partition("=") for text in texts]
+    if len(texts) == 1 and (not pairs[0][1] or locate(texts[0]).exists()):
+        return locate(texts[0])
+    lists = {part.strip(): locate(name.strip()) for part, equals, name in pairs if equals and name.strip()}
+    if not texts or len(lists) < len(texts):
+        raise SplitError(
+            f"lists of frames are one file for all parts, such as ['split.csv'], or one for each part, such as "
+            f"['train=train.npy', 'val=val.npy']; got {list(texts)}"
+        )
+    return lists
 
 
 def _named(lists: Lists | Path | str) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from obdb_lib.stages import STAGES
 
 OWN_PARAMETERS = {"INTERACTIVE": "a batch has no widgets", "RUN_DIR": "choose the folder with --out"}
 """What the batch gives to every notebook itself, and what to do instead."""
-PATH_PARAMETERS = ("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT")
+PATH_PARAMETERS = ("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT", "GIVEN", "MANIFEST")
 STORE = "store"
 """DATA of notebook 1 that means what the database holds already; a folder of that name is ``./store``."""
 SETTINGS_STAGE = STAGES[2]
@@ -97,14 +97,17 @@ def check_parameters(
 
 
 def _from_here(value: object) -> object:
-    """A path, or a list of paths, absolute where it exists in this process's folder; notebooks have another."""
+    """A path, ``part=path``, or a list of these, absolute where it exists in this folder; notebooks have another."""
     if isinstance(value, list):
         return [_from_here(item) for item in value]
     if not isinstance(value, str) or value in ("", STORE):
         return value
     try:
         path = Path(value).expanduser()
-        return str(path.resolve()) if path.exists() else value
+        if path.exists():
+            return str(path.resolve())
+        part, equals, name = value.partition("=")
+        return f"{part}={Path(name).expanduser().resolve()}" if equals and Path(name).expanduser().exists() else value
     except (OSError, RuntimeError, ValueError):
         return value  # no usable path: the notebook says so with its own words
 

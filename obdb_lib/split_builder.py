@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -231,6 +232,27 @@ def choose_sessions(
     if held.all():
         raise SplitError(f"the sessions {', '.join(sessions or known)} hold all frames: nothing is left to train on")
     return held, tuple(sorted(set(table["session"][held]) - {""}))
+
+
+def how_near(parameters: Mapping[str, object]) -> str:
+    """One or more sentences on how near to the best possible split the builder came; "" for other strategies.
+
+    Args:
+        parameters: those of the split.
+    """
+    solver = cast("Mapping[str, Any]", parameters.get("solver"))
+    if not solver:
+        return ""
+    told = (
+        f"Found by {solver['method']}: the share that is furthest off (of frames, a class or a cluster, in any part) "
+        f"misses its wanted size by {solver['largest_deviation']:.1%} of it; no split of these groups can have less "
+        f"than {solver['largest_deviation_bound']:.1%}."
+    )
+    if solver["too_coarse"]:
+        told += f" Not counted, as their groups are too large to be shared out: {', '.join(solver['too_coarse'])}."
+    for name, reason in solver["lacking"].items():
+        told += f" {name} is not in every part: {reason}."
+    return told
 
 
 def _short(number: float) -> float:

@@ -183,17 +183,18 @@ def test_make_hands_over_lists_spaces_and_quotes(tmp_path: Path, text: str, expe
 
 
 def test_relative_paths_start_at_the_caller(notebooks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parameters = "INTERACTIVE = True\nRUN_DIR = ''\nDATA = ''\nIMAGE_ROOTS = []\nCHECKPOINT = ''\nSETTINGS = 's'\n"
-    code = "write_result(Path(RUN_DIR), 'a', {'summary': {'paths': [DATA, *IMAGE_ROOTS, CHECKPOINT, SETTINGS]}})"
-    notebook(notebooks, "a", WRITE + code, parameters=parameters)
+    texts = "".join(f"{name} = ''\n" for name in ("RUN_DIR", "DATA", "CHECKPOINT", "SETTINGS"))
+    code = "found = [DATA, *IMAGE_ROOTS, CHECKPOINT, SETTINGS, *GIVEN]\n"
+    code += "write_result(Path(RUN_DIR), 'a', {'summary': {'paths': found}})"
+    notebook(notebooks, "a", WRITE + code, parameters=f"INTERACTIVE = True\n{texts}IMAGE_ROOTS = []\nGIVEN = []\n")
     monkeypatch.chdir(tmp_path)
     for name in ("data", "images", "model.pth"):
         (tmp_path / name).mkdir()
     given = {"DATA": "data", "IMAGE_ROOTS": "images,elsewhere", "CHECKPOINT": "model.pth", "SETTINGS": "none.json"}
-    summary = run_batch(given, stages=["a"], folder=Path("out"), notebooks=notebooks)
+    summary = run_batch(given | {"GIVEN": "val=data"}, stages=["a"], folder=Path("out"), notebooks=notebooks)
     assert summary.ok, summary.text()
-    here = [str(tmp_path / name) for name in ("data", "images")]
-    assert summary.stages[0].numbers["paths"] == [*here, "elsewhere", str(tmp_path / "model.pth"), "none.json"]
+    data, images, model = (str(tmp_path / name) for name in ("data", "images", "model.pth"))
+    assert summary.stages[0].numbers["paths"] == [data, images, "elsewhere", model, "none.json", f"val={data}"]
     assert (tmp_path / "out" / "a.html").exists()
 
 

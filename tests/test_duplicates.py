@@ -13,7 +13,6 @@ from PIL import Image
 from obdb_lib import frame_features as frame_features_module
 from obdb_lib import frame_proofs
 from obdb_lib.duplicates import find_duplicates
-from obdb_lib.embeddings import embed_frames
 from obdb_lib.exact_copies import pixel_digests
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frame_features import frame_features, sift
@@ -59,12 +58,6 @@ def test_every_kind_of_copy_is_found_and_no_stranger(changed: tuple[FrameStore, 
     assert found.groups[[name for name in names if name not in strangers]].nunique() == 1
     assert found.groups.nunique() == 1 + STRANGERS
     assert set(found.pairs["kind"]) == {"near"}
-
-
-def test_embeddings_of_frames_are_taken_for_their_names(changed: tuple[FrameStore, list[str]]) -> None:
-    frames, names = changed
-    given = find_duplicates(embed_frames(frames, names, embedder="colour_histogram"), frames)
-    assert given.pairs.equals(find_duplicates(names, frames).pairs)
 
 
 def test_the_transform_is_told(tmp_path: Path) -> None:

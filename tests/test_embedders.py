@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from torchvision.models import resnet18
 
 from obdb_lib import weights
@@ -17,7 +16,7 @@ from obdb_lib.checkpoints import Checkpoint, cpu_state, save_checkpoint
 from obdb_lib.detector_embedder import detector_embedder, embed_by_name
 from obdb_lib.embedder_choice import compare_embedders
 from obdb_lib.embedders import CROP_SIZE, find_embedder, find_embedders
-from obdb_lib.embeddings import Embeddings, embed_crops, embed_frames
+from obdb_lib.embeddings import Embeddings, embed_crops
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.flow import computed
 from obdb_lib.frames import FrameStore
@@ -83,8 +82,6 @@ def test_joined_embedders__weigh_the_same_and_use_what_is_kept(tmp_path: Path, f
     assert both.embedder == "mobilenet_v2+colour_lab"
     np.testing.assert_allclose(both.vectors, np.hstack(parts) / 2**0.5, rtol=1e-6)
     assert {path: path.stat().st_mtime_ns for path in fresh_cache.rglob("*.npy")} == stored, "nothing was computed"
-    whole = embed_frames(frames, snapshot.frames["img_path"], embedder="colour_lab+colour_histogram")
-    assert whole.vectors.shape == (20, 144 + 64)
 
 
 def test_colours__are_told_apart_by_hue_and_not_by_light() -> None:
@@ -151,15 +148,6 @@ def test_own_detector__is_an_embedder_and_its_file_is_its_identity(tmp_path: Pat
     assert not np.allclose(made[0], made[1]), "another training, other vectors"
     with pytest.raises(DatasetError, match=r"nowhere\.pth: there is no such checkpoint"):
         detector_embedder(tmp_path / "nowhere.pth")
-
-
-def test_a_frame_in_four_flips__has_one_vector(tmp_path: Path, fresh_cache: Path) -> None:
-    snapshot, frames = field(tmp_path, frames=1)
-    name = snapshot.frames["img_path"].iloc[0]
-    image = Image.open(frames.path(name))
-    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "flipped.png")
-    vectors = embed_frames(FrameStore([tmp_path]), [name, "flipped.png"], embedder="mobilenet_v2").vectors
-    assert vectors[0] @ vectors[1] > 0.9999
 
 
 def test_vectors_of_two_precisions__are_never_mixed(tmp_path: Path, fresh_cache: Path) -> None:

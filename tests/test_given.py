@@ -13,7 +13,7 @@ import pytest
 from obdb_lib import manifest
 from obdb_lib.errors import FormatError, ObdbError, PickleRefusedError, SplitError
 from obdb_lib.formats import frame_lists
-from obdb_lib.given import given
+from obdb_lib.given import given, lists_from
 from obdb_lib.snapshots import Snapshot
 from tests.helpers import snapshot_of, task
 
@@ -112,6 +112,19 @@ def test_one_file_can_hold_all_parts(snapshot: Snapshot, tmp_path: Path) -> None
     manifest.write(tmp_path / "m.json", expected, snapshot)
     for name in ("split.csv", "split.json", "m.json"):
         assert given(snapshot, tmp_path / name).split.id == expected.id
+
+
+def test_plain_texts_name_one_file_or_one_for_each_part(snapshot: Snapshot, tmp_path: Path) -> None:
+    as_text(tmp_path / "a=train.txt", [VIDEO.format(0)])
+    np.save(tmp_path / "val.npy", np.array([OTHER.format(0)]))
+    made = given(snapshot, lists_from([f"train={tmp_path}/a=train.txt", f"val = {tmp_path}/val.npy"])).split
+    assert made.part("train") == [VIDEO.format(0)]
+    assert made.part("val") == [OTHER.format(0)]
+    (tmp_path / "my=split.csv").write_text(f"img_path,part\n{VIDEO.format(0)},val\n")
+    assert given(snapshot, lists_from([f"{tmp_path}/my=split.csv"])).split.part("val") == [VIDEO.format(0)]
+    for texts in ([], ["train.npy", "val.npy"], ["val=a.npy", "val=b.npy"], ["train=", "val=b.npy"]):
+        with pytest.raises(SplitError, match=r"\['train=train.npy', 'val=val.npy'\]; got"):
+            lists_from(texts)
 
 
 def test_the_same_lists_give_the_same_split_from_any_folder(snapshot: Snapshot, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from obdb_lib.formats import mongoexport
 from obdb_lib.grouping import GroupSources, frame_groups, group_counts, in_buffer, size_bins
 from obdb_lib.leaks import report
 from obdb_lib.snapshots import Snapshot, build_snapshot
-from obdb_lib.splits import Split, by_groups, k_folds, new_day
+from obdb_lib.split_builder import how_near
+from obdb_lib.splits import Split, by_groups, every_nth, k_folds, new_day
 from obdb_lib.store import with_ids
 from tests.helpers import random_boxes, snapshot_of, task
 
@@ -117,6 +118,10 @@ def test_a_class_of_a_single_video_is_named_and_stays_in_train() -> None:
     ]
     told = by_groups(snapshot_of(richer), group_by=["video"]).parameters["solver"]
     assert told["lacking"] == {"B": "all 4 stand in a single group, fewer than the 2 parts"}
+    sentences = how_near({"solver": told})
+    assert f"by {told['largest_deviation']:.1%} of it" in sentences
+    assert sentences.endswith("B is not in every part: all 4 stand in a single group, fewer than the 2 parts.")
+    assert how_near(every_nth(snapshot).parameters) == ""
 
 
 def large(seed: int, groups: int = 40, columns: int = 6) -> np.ndarray:

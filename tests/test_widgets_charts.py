@@ -10,7 +10,7 @@ import pytest
 
 from obdb_lib.errors import DatasetError
 from obdb_lib.progress import track, tracked
-from widgets import balance_chart, bars, bars_chart, charts, cluster_table_chart, curves_chart, show, write_plotly_js
+from widgets import balance_chart, bars, bars_chart, charts, curves_chart, show, write_plotly_js
 
 
 @pytest.fixture
@@ -31,12 +31,6 @@ def test_balance_shows_shares_within_each_part(balance: pd.DataFrame) -> None:
         "train": {"sesame": 0.75, "pigweed": 0.25},
         "val": {"sesame": 0.25, "pigweed": 0.75},
     }
-
-
-def test_cluster_table_shades_by_share_of_the_cluster() -> None:
-    figure = cluster_table_chart(pd.DataFrame({"sesame": [9, 0], "pigweed": [1, 0]}))
-    assert figure.data[0].z[0] == [0.9, 0.1] or tuple(figure.data[0].z[0]) == (0.9, 0.1)
-    assert tuple(figure.data[0].text[1]) == ("", "")
 
 
 def test_curves_keep_gaps_and_split_losses_from_scores() -> None:
@@ -61,8 +55,6 @@ def test_bars_are_sorted_and_absent_classes_say_so() -> None:
             lambda: balance_chart(pd.DataFrame(columns=["strategy", "part", "object_class", "boxes"])),
             "at least one row",
         ),
-        (lambda: cluster_table_chart(pd.DataFrame()), "needs counts"),
-        (lambda: cluster_table_chart(pd.DataFrame({"sesame": ["many"]})), "needs counts"),
         (lambda: curves_chart(pd.DataFrame({"epoch": [1]})), "loss or val_loss"),
         (lambda: bars_chart({}), "at least one class"),
     ],

@@ -2,7 +2,7 @@
 
 from widgets.bars import bars, progress_for
 from widgets.box_review import BoxReview
-from widgets.charts import balance_chart, bars_chart, cluster_table_chart, curves_chart, show, write_plotly_js
+from widgets.charts import balance_chart, bars_chart, curves_chart, show, write_plotly_js
 from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
@@ -25,7 +25,6 @@ __all__ = [
     "bars_chart",
     "cluster_chart",
     "cluster_sheet",
-    "cluster_table_chart",
     "contact_sheet",
     "curves_chart",
     "duplicate_sheet",

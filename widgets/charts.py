@@ -75,50 +75,6 @@ def balance_chart(table: pd.DataFrame, *, title: str | None = None) -> go.Figure
     )
 
 
-def cluster_table_chart(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
-    """Heat map of a cluster x class table.
-
-    Args:
-        table: one row a cluster (index), one column a class, cells are counts. The shade is the share of the class
-            within the cluster, the text is the count.
-
-    Raises:
-        DatasetError: the table is empty or has cells that are not numbers.
-    """
-    counts = table.apply(pd.to_numeric, errors="coerce")
-    if counts.empty or counts.isna().any().any():
-        raise DatasetError(
-            "cluster_table_chart needs counts, one row a cluster and one column a class; got other values"
-        )
-    values = counts.to_numpy(dtype=np.float64)
-    shares = values / np.maximum(values.sum(axis=1, keepdims=True), 1)
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares.tolist(),
-            x=[str(name) for name in counts.columns],
-            y=["outliers" if str(name) == "-1" else f"cluster {name}" for name in counts.index],
-            text=[[f"{int(value):,}" if value else "" for value in row] for row in values],
-            texttemplate="%{text}",
-            colorscale=[[0, "#FFFFFF"], [1, BLUE]],
-            zmin=0,
-            zmax=1,
-            xgap=2,
-            ygap=2,
-            colorbar={
-                "title": {"text": "share of<br>cluster"},
-                "tickformat": ".0%",
-                "thickness": 12,
-                "outlinewidth": 0,
-            },
-            hovertemplate="%{y}, %{x}: %{text} (%{z:.0%} of the cluster)<extra></extra>",
-        )
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False, side="top")
-    figure = house_style(figure, title or "Which classes fall into which cluster?", 120 + 30 * len(counts))
-    return figure.update_layout(margin_t=96)
-
-
 def curves_chart(history: pd.DataFrame, *, title: str | None = None) -> go.Figure:
     """Losses on the left, mAP on the right, by epoch.
 

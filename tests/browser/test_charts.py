@@ -17,7 +17,7 @@ from widgets import write_plotly_js
 CELLS = [
     """
 import numpy as np, pandas as pd
-from widgets import balance_chart, bars, bars_chart, cluster_table_chart, curves_chart, show
+from widgets import balance_chart, bars, bars_chart, cluster_chart, curves_chart, show
 rng = np.random.default_rng(0)
 classes = ["sesame", "purslane", "pigweed", "nutsedge"]
 strategies = ["random frames", "by video", "by session"]
@@ -27,8 +27,9 @@ balance = pd.DataFrame(rows, columns=["strategy", "part", "object_class", "boxes
 show(balance_chart(balance), "balance")
 """,
     """
-table = pd.DataFrame(rng.integers(0, 90, (6, 4)), columns=classes)
-show(cluster_table_chart(table), "clusters")
+held = [(c, name, "a task", "all", n) for c in range(6) for name, n in zip(classes, range(9, 50, 10))]
+table = pd.DataFrame(held, columns=["cluster", "object_class", "task_name", "part", "crops"])
+show(cluster_chart(table), "clusters")
 """,
     """
 epochs = np.arange(1, 13)
