@@ -284,6 +284,8 @@ def new_day(
     shares: Mapping[str, float] | None = None,
     duplicates: DuplicateGroups | None = None,
     clusters: pd.Series | None = None,
+    block_frames: int | None = None,
+    buffer_frames: int = 0,
     class_minimum: int = CLASS_MINIMUM,
     seed: int = 0,
 ) -> NewDay:
@@ -294,8 +296,8 @@ def new_day(
     Args:
         sessions: which to hold out; None takes those that come closest to ``test_share`` and to the mix of the rest.
         test_share: wanted share of frames in test, when ``sessions`` is None.
-        group_by, shares, duplicates, clusters, class_minimum, seed: of train and val, as in ``by_groups``; what else
-            holds a frame to a session that is held out brings it along.
+        group_by, shares, duplicates, clusters, block_frames, buffer_frames, class_minimum, seed: of train and val, as
+            in ``by_groups``; what else holds a frame to a session that is held out brings it along.
 
     Raises:
         SplitError: names that tell no session, an unknown session, nothing left to train on, and as by_groups.
@@ -304,7 +306,7 @@ def new_day(
         raise SplitError(f"test_share must lie between 0 and 1; got {test_share}")
     shares = dict(shares or DEFAULT_SHARES)
     _check_shares(shares)
-    sources = GroupSources(duplicates, snapshot.annotations, clusters)
+    sources = GroupSources(duplicates, snapshot.annotations, clusters, None, block_frames, buffer_frames)
     away = {"rest": 1 - test_share, "test": test_share}
     wish = Wish(away, tuple(group_by), sources, class_minimum=class_minimum, seed=seed)
     table = snapshot.frames

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from obdb_lib import manifest
 from obdb_lib.batch import NOTEBOOKS, BatchSummary, run_batch
 from obdb_lib.parameters import notebook_parameters
 from obdb_lib.stages import STAGES
@@ -130,3 +132,40 @@ def check_run(folder: Path, summary: BatchSummary) -> None:
         assert len(decided) == len(suggestions)
         assert all(decision["snapshot_id"] == snapshot_id and decision["rule"] for decision in decided)
         assert any(run["_id"] == run_id for run in store.runs(snapshot_id))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_notebook_2_takes_every_other_way_to_a_split(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    blocks: dict[str, object] = {"GROUP_BY": ["time_block", "duplicate_group"], "BLOCK_FRAMES": 20, "BUFFER_FRAMES": 5}
+    blocks |= {"CLUSTERS": 4, "TEST_SHARE": 0.2, "MAP": "pca", "EMBEDDER": "colour_lab", "SAMPLE_SIZE": "tiny"}
+    summary = run_batch(blocks, stages=STAGES[:2], folder=folder)
+    assert summary.ok, summary.text()
+    assert summary.stages[1].numbers["clusters"] == 4
+    assert summary.stages[1].numbers["leak"] == 0
+    told = printed(folder / f"{STAGES[1]}.ipynb")
+    assert "Kept together: time_block, duplicate_group" in told
+    assert "no split of these groups can have less than" in told
+    parts = parts_of(folder)
+    assert {part: len(names) for part, names in parts.items() if not names} == {}, "all four parts have frames"
+    assert set(parts) == {"train", "val", "test", "excluded"}, "the buffer is left out"
+
+    for part in ("train", "val"):
+        np.save(tmp_path / f"{part}.npy", np.array(parts[part]))
+    lists = [f"{part}={tmp_path}/{part}.npy" for part in ("train", "val")]
+    numbers_of({"GIVEN": lists, "EMBEDDER": "colour_lab"}, folder, STAGES[1])
+    given = parts_of(folder)
+    assert {part: given[part] for part in ("train", "val")} == {part: parts[part] for part in ("train", "val")}
+    assert sorted(given["excluded"]) == sorted(parts["test"] + parts["excluded"])
+
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text((folder / "split.manifest.json").read_text())
+    numbers_of({"MANIFEST": str(earlier), "EMBEDDER": "colour_lab"}, folder, STAGES[1])
+    assert parts_of(folder) == given
+
+
+def parts_of(folder: Path) -> dict[str, list[str]]:
+    """Frames by part as the manifest of a run has them."""
+    frames = manifest.read(folder / "split.manifest.json").frames
+    return {str(part): rows["img_path"].tolist() for part, rows in frames.groupby("part")}
