@@ -81,7 +81,7 @@ def test_every_number_of_the_picture_is_the_reports(whole: SplitReport) -> None:
     assert dict(zip(classes.y, classes.x, strict=True)) == {"Fat hen": 0.25, "Dandelion": 0.25, "Dock": 0.25}
     assert [list(pair) for pair in classes.customdata] == [[10, 40], [5, 20], [5, 20]]
     clusters = bars_of(figure, "x5")["val"]
-    assert dict(zip(clusters.x, clusters.text, strict=True))["2"] == "none"
+    assert dict(zip(clusters.x, clusters.text, strict=True))["2"] == "0"
     assert "-1" not in clusters.x
     assert "val has 2 of 3 clusters" in titles(figure)[4]
     lines = [trace for trace in figure.data if trace.legend == "legend2"]

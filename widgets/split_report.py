@@ -213,7 +213,7 @@ def _shares(figure: go.Figure, values: Values, counts: Values, row: int, column:
             {across: [_short(name) for name in shown]},
             orientation="h" if along == "x" else "v",
             marker_color=PART_COLOURS[part],
-            text=["none" if not one[part] else "" for one in shown.values()],
+            text=["0" if not one[part] else "" for one in shown.values()],
             textposition="outside",
             textfont={"color": INK, "size": 12},
             constraintext="none",
@@ -267,8 +267,8 @@ def _novelty(values: Values) -> str:
     told = [(part, border["nearest"]["novelty"]) for part, _, border in _with_nearest(values)]
     known = [f"{value:.2f}" + (f" ({part})" if len(told) > 1 else "") for part, value in told if value is not None]
     if not known:
-        return "How near is the most similar crop?"
-    return f"Most similar crop: {', '.join(known)} (0 same group, 1 another)"
+        return "How near is the nearest crop in train?"
+    return f"Nearest crop in train: {', '.join(known)} (0 like its own group, 1 like another)"
 
 
 def _coverage(values: Values) -> str:
