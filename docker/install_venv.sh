@@ -25,7 +25,8 @@ fi
 opencv=opencv-python-headless==$(sed -n 's/^opencv-python==//p' requirements.txt)
 echo "Installing the pinned packages into $venv (about 7 GB with CUDA's libraries) ..."
 if [ -n "$uv" ]; then
-    "$uv" pip install --quiet --python "$venv/bin/python" -r requirements.txt
+    # Compiled once here (half a minute), or each kernel compiles torch anew where PYTHONDONTWRITEBYTECODE is set.
+    "$uv" pip install --quiet --compile-bytecode --python "$venv/bin/python" -r requirements.txt
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --reinstall "$opencv"
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps -e .
 else

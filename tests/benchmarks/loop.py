@@ -25,13 +25,15 @@ import nbformat
 from nbclient import NotebookClient
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from playwright.sync_api import sync_playwright
 from traitlets.config import Config
 
-from obdb_lib import paths
+from obdb_lib import mongod, paths
 from obdb_lib.batch import KERNEL, KERNEL_CONFIG, NOTEBOOKS, MemoryWatch
 from obdb_lib.parameters import check_parameters
 from obdb_lib.stages import STAGES, read_result
 from tests.benchmarks._bars import arguments, bar, report
+from tests.browser.harness import CHROMIUM, CHROMIUM_FLAGS, MAP_CANVAS, LabPage, LabServer
 from tests.conftest import PROJECT, SHARED
 from tests.worlds import LOW_SCORE, tiny_settings
 
@@ -92,32 +94,29 @@ def map50(summary: dict[str, Any]) -> float | None:
     return None if value is None else float(value)
 
 
-def seconds_to_map(cache: Path, work: Path) -> tuple[float | None, str]:
-    """From "run all" in notebook 02 to the map on the screen, the sample cached; a fresh JupyterLab and kernel."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser.harness import CHROMIUM, CHROMIUM_FLAGS, MAP_CANVAS, LabPage, LabServer
-
-    if not CHROMIUM.exists():
-        return None, f"no browser at {CHROMIUM}"
+def start_lab(cache: Path, work: Path) -> LabServer:
+    """A JupyterLab with notebook 02 alone, over the sample in ``cache``."""
     root = work / "notebooks"
     root.mkdir(parents=True)
     shutil.copy(NOTEBOOKS / f"{STAGES[1]}.ipynb", root)
-    server = LabServer(root, work, {"OBDB_DATA_CACHE": str(cache)})
-    try:
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
-            page = LabPage(server, chromium, work)
-            page.open_notebook(f"{STAGES[1]}.ipynb")
-            started = time.monotonic()
-            page.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
-            page.page.wait_for_selector(MAP_CANVAS, timeout=180_000)
-            spent = time.monotonic() - started
-            page.close()
-            chromium.close()
-            return spent, ""
-    finally:
-        server.stop()
+    return LabServer(root, work, {"OBDB_DATA_CACHE": str(cache)})
+
+
+def seconds_to_map(server: LabServer) -> tuple[float | None, str]:
+    """From "run all" in notebook 02 to the map on the screen, the sample cached; a fresh kernel."""
+    if not CHROMIUM.exists():
+        return None, f"no browser at {CHROMIUM}"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
+        page = LabPage(server, chromium, server.work)
+        page.open_notebook(f"{STAGES[1]}.ipynb")
+        started = time.monotonic()
+        page.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+        page.page.wait_for_selector(MAP_CANVAS, timeout=180_000)
+        spent = time.monotonic() - started
+        page.close()
+        chromium.close()
+        return spent, ""
 
 
 def measure(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -132,7 +131,7 @@ def measure_quickly(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The same of the tiny sample and a few photographs, both at once: small runs mostly import, on one core."""
     small: dict[str, object] = {"SETTINGS": str(tiny_settings(work, **SHORTEST)), "MIN_SCORE": LOW_SCORE}
     photographs = few_photographs(work / "photographs")
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         sample = pool.submit(quick_batch, work / "sample", {**small, "SAMPLE_SIZE": "tiny"})
         if photographs is None:
             return sample.result(), None
@@ -145,8 +144,12 @@ def main() -> int:
     paths.share_cores()
     with tempfile.TemporaryDirectory(prefix="obdb_loop_") as name:
         work = Path(name)
-        sample, sesame = measure_quickly(work) if options.quick else measure(work)
-        value, note = seconds_to_map(work / "sample", work / "browser")
+        server = start_lab(work / "sample", work / "browser")
+        try:
+            sample, sesame = measure_quickly(work) if options.quick else measure(work)
+            value, note = seconds_to_map(server)
+        finally:
+            server.stop()
         absent = "" if sesame else "the data set is not beside this checkout"
         bars = [
             bar("make batch on the sample, minutes", sample["seconds"] / 60, "< 12"),
@@ -156,8 +159,8 @@ def main() -> int:
             bar("notebook 02, seconds to the map", value, "< 15", note),
         ]
         for folder in (work / "sample", work / "sesame"):
-            environment = {**os.environ, "OBDB_DATA_CACHE": str(folder)}
-            subprocess.run([sys.executable, "-m", "obdb_lib.cli.lab", "stop"], env=environment, stdout=sys.stderr)
+            os.environ["OBDB_DATA_CACHE"] = str(folder)
+            mongod.stop()
     report("loop", bars, only_json=options.json)
     return 0
 
