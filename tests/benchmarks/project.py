@@ -150,6 +150,7 @@ def large(count: int) -> list[Bar]:
 def main() -> int:
     options = arguments(__doc__)
     paths.share_cores()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore the interrupt
     compared, mapped = QUICK if options.quick else FULL
     report("project", [*compare(compared), *large(mapped)], only_json=options.json)
     return 0
