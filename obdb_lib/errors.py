@@ -1,7 +1,7 @@
 """One root for every error a user can meet, and a few children that say in which room it happened.
 
-A message names the thing, what was wanted, what came instead and the next step. Command lines print the message alone;
-notebooks show it as the last line of the traceback.
+A message names the thing, what was wanted, what came instead and the next step. Command lines print the message alone,
+and so do notebooks: IPython asks an exception for its own traceback.
 """
 
 from __future__ import annotations
@@ -9,6 +9,13 @@ from __future__ import annotations
 
 class ObdbError(Exception):
     """Root of all errors that OBDB Lab raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython's protocol): the sentence, not the way through the library.
+
+        Source: IPython.core.interactiveshell.InteractiveShell.showtraceback.
+        """
+        return [f"{type(self).__name__}: {self}", "(%debug in the next cell leads to the place in the code.)"]
 
 
 class SettingsError(ObdbError):

@@ -54,6 +54,13 @@ def findings(report: SplitReport) -> list[Finding]:
     return found
 
 
+def told(report: SplitReport) -> str:
+    """The findings as lines to print: ``!`` bad, ``-`` to be known, ``+`` good."""
+    signs = {BAD: "!", NOTE: "-", GOOD: "+"}
+    found = findings(report)
+    return "\n".join(f"{sign} {one.text}" for kind, sign in signs.items() for one in found if one.kind == kind)
+
+
 def _of_border(border: Border) -> list[Finding]:
     judging, known, found = border.judging, border.known, []
     looked = []

@@ -27,6 +27,8 @@ COARSE_CLUSTERS = 0.25
 videos) their mix cannot be had; it then weighs what sizes weigh, or it would pull frames and classes apart."""
 CLASS_MINIMUM = 1
 """Boxes of each class that each part holds where that is feasible."""
+NAMED = 5
+"""Names in a sentence; more are counted."""
 
 
 @dataclass(frozen=True)
@@ -234,25 +236,32 @@ def choose_sessions(
     return held, tuple(sorted(set(table["session"][held]) - {""}))
 
 
-def how_near(parameters: Mapping[str, object]) -> str:
-    """One or more sentences on how near to the best possible split the builder came; "" for other strategies.
+def how_near(parameters: Mapping[str, object], frames: Mapping[str, int]) -> str:
+    """A few sentences on how near to what was wanted the builder came, and whether better is possible.
 
     Args:
-        parameters: those of the split.
+        parameters: those of the split; "" comes back for strategies that build nothing.
+        frames: frames of each part.
     """
     solver = cast("Mapping[str, Any]", parameters.get("solver"))
     if not solver:
         return ""
-    told = (
-        f"Found by {solver['method']}: the share that is furthest off (of frames, a class or a cluster, in any part) "
-        f"misses its wanted size by {solver['largest_deviation']:.1%} of it; no split of these groups can have less "
-        f"than {solver['largest_deviation_bound']:.1%}."
-    )
+    total = sum(count for part, count in frames.items() if part != EXCLUDED)
+    shares = cast("Mapping[str, float]", parameters["shares"])
+    parts = [f"{part} {frames.get(part, 0) / max(total, 1):.1%} (wanted {share:.0%})" for part, share in shares.items()]
+    told = [f"Frames: {', '.join(parts)}, in {parameters['groups']} groups that stay whole."]
     if solver["too_coarse"]:
-        told += f" Not counted, as their groups are too large to be shared out: {', '.join(solver['too_coarse'])}."
-    for name, reason in solver["lacking"].items():
-        told += f" {name} is not in every part: {reason}."
-    return told
+        told.append(f"Too few or too large groups to share these out as wanted: {_some(solver['too_coarse'])}.")
+    worst, bound = solver["largest_deviation"], solver["largest_deviation_bound"]
+    best = "the best that is possible" if worst <= bound + 5e-4 else f"no split of these groups gets below {bound:.1%}"
+    told.append(f"Of all else the share furthest off misses its size by {worst:.1%} of it; {best}.")
+    told += [f"{name} is not in every part: {reason}." for name, reason in solver["lacking"].items()]
+    return " ".join(told)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _short(number: float) -> float:

@@ -270,7 +270,7 @@ class Store:
         """
         document = self._db.splits.find_one({"_id": split_id})
         if document is None:
-            raise StoreError(f"there is no split {split_id!r}; run notebook 02 to make one")
+            raise StoreError(f"there is no split {split_id!r} in the store; notebook 02 makes and saves them")
         return document, list(self._db.split_frames.find({"split_id": split_id}).sort("img_path"))
 
     @guarded

@@ -27,7 +27,7 @@ ROWS: list[tuple[str, ...]] = [
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
-        *("evaluation", "options", "detections", "tuning", "detector_embedder"),
+        *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
     ),
     ("suggest", "review"),
     ("cvat",),

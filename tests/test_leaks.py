@@ -15,7 +15,7 @@ from obdb_lib.box_statistics import box_statistics, frame_statistics
 from obdb_lib.clusters import Clusters
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.embeddings import Embeddings
-from obdb_lib.findings import findings
+from obdb_lib.findings import findings, told
 from obdb_lib.formats import detect_and_read
 from obdb_lib.given import given
 from obdb_lib.leaks import compare, leaking_frames, report
@@ -260,6 +260,14 @@ def test_the_json_is_whole_and_plain(field: Snapshot) -> None:
 
 def texts(split: Split, snapshot: Snapshot, **more: object) -> str:
     return "\n".join(f"{one.kind}: {one.text}" for one in findings(report(split, snapshot, **more)))
+
+
+def test_findings_are_told_with_the_bad_ones_first(field: Snapshot) -> None:
+    found = report(every_nth(field), field)
+    lines = told(found).splitlines()
+    assert sorted(line[2:] for line in lines) == sorted(one.text for one in findings(found))
+    assert [line[0] for line in lines] == sorted((line[0] for line in lines), key="!-+".index)
+    assert lines[0].startswith("! ")
 
 
 def test_findings_say_what_a_person_must_know(field: Snapshot) -> None:

@@ -118,10 +118,27 @@ def test_a_class_of_a_single_video_is_named_and_stays_in_train() -> None:
     ]
     told = by_groups(snapshot_of(richer), group_by=["video"]).parameters["solver"]
     assert told["lacking"] == {"B": "all 4 stand in a single group, fewer than the 2 parts"}
-    sentences = how_near({"solver": told})
-    assert f"by {told['largest_deviation']:.1%} of it" in sentences
-    assert sentences.endswith("B is not in every part: all 4 stand in a single group, fewer than the 2 parts.")
-    assert how_near(every_nth(snapshot).parameters) == ""
+
+
+def test_how_near_the_builder_came_is_said_in_plain_words() -> None:
+    records = [
+        task(f"FieldData 20200520145736 1L GH{n:06d}", 10, {f: [("AB"[f > n], (1, 1, 20, 20))] for f in range(10)})
+        for n in range(4)
+    ]
+    split = by_groups(snapshot_of(records), group_by=["video"])
+    sentences = how_near(split.parameters, split.frames["part"].value_counts())
+    assert sentences.startswith(
+        "Frames: train 75.0% (wanted 80%), val 25.0% (wanted 20%), in 4 groups that stay whole."
+    )
+    solver = split.parameters["solver"]
+    assert solver["too_coarse"], "one of four groups cannot be a fifth"
+    assert f"as wanted: {', '.join(solver['too_coarse'][:5])}" in sentences
+    assert "the best that is possible" in sentences, "all ways were tried"
+    alone = how_near(
+        {**split.parameters, "solver": {**solver, "lacking": {"B": "there is one"}}}, {"train": 3, "val": 1}
+    )
+    assert alone.endswith(" B is not in every part: there is one.")
+    assert how_near(every_nth(snapshot_of(records)).parameters, {}) == ""
 
 
 def large(seed: int, groups: int = 40, columns: int = 6) -> np.ndarray:
