@@ -71,8 +71,9 @@ class FrameStore:
         return absent
 
 
-_PNG_ORIENTED = (b"eXIf", b"Raw profile type", b"xmp")
-"""Marks of a PNG that may say which way is up. They can stand behind the pixels, so Pillow decodes all to look."""
+_PNG_ORIENTED = (b"eXIf", b"Raw profile type", b"xmp", b"XML:com.adobe.xmp")
+"""Marks of chunks of a PNG that may say which way is up; such chunks can stand behind the pixels."""
+_PNG_PIXELS = b"IDAT"
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -103,7 +104,7 @@ def _decode_plain(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
             pixels = simplejpeg.decode_jpeg(data)
         except ValueError:  # cut off or damaged: Pillow says what is wrong
             return None
-    elif image.format == "PNG" and not any(mark in data for mark in _PNG_ORIENTED):
+    elif image.format == "PNG" and not _png_may_be_turned(data):
         from imagecodecs import spng_decode
 
         try:
@@ -114,3 +115,15 @@ def _decode_plain(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
         return None
     height_width = (image.height, image.width, 3)
     return pixels if pixels.shape == height_width and pixels.dtype == np.uint8 else None
+
+
+def _png_may_be_turned(data: bytes) -> bool:
+    """Whether a chunk beside the pixels has a mark of orientation (PNG specification, 5.3: length, type, data, CRC)."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        body = kind if kind == _PNG_PIXELS else data[place + 4 : place + 8 + length]
+        if any(mark in body for mark in _PNG_ORIENTED):
+            return True
+        place += length + 12
+    return False

@@ -177,7 +177,7 @@ def peak_memory(work: Path, crops: int) -> float:
 def main() -> int:
     options = arguments(__doc__)
     paths.share_cores()
-    turns, frames = (2, 8) if options.quick else (4, 24)
+    turns, frames = (2, 8) if options.quick else (3, 96)
     with tempfile.TemporaryDirectory(prefix="obdb_embed_") as name:
         work = Path(name)
         os.environ["OBDB_DATA_CACHE"] = str(work / "cache")
