@@ -132,7 +132,8 @@ def test_colour_by_another_column(lab: LabPage) -> None:
     long = names.filter(has_text="GH020068")
     assert long.text_content() == "…20200520145736 1L GH020068"
     tail, whole = long.locator(".obdb-name-tail").bounding_box(), long.bounding_box()
-    assert tail and whole
+    assert tail is not None
+    assert whole is not None
     assert tail["x"] + tail["width"] <= whole["x"] + whole["width"] + 1, "the end of the name, which tells, is seen"
     assert tail["width"] > 40
 

@@ -185,7 +185,7 @@ def test_the_map_stands_still_and_empty_parts_have_no_tick(lab: LabPage) -> None
     page.keyboard.press("t")
     wait_for_edits(lab, edits + 1)
     leaks = page.locator(".obdb-leak")
-    assert [one.locator(".obdb-leak-sign").inner_text() for one in leaks.all()] == ["–"] * 3
+    assert [one.locator(".obdb-leak-sign").inner_text() for one in leaks.all()] == ["\N{EN DASH}"] * 3
     assert [one.locator(".obdb-leak-value").inner_text() for one in leaks.all()] == ["no val frames"] * 3
     assert page.locator(".obdb-leak .obdb-good, .obdb-leak.obdb-good").count() == 0
     val = page.locator(".obdb-frames-word.obdb-odd", has_text="val")
