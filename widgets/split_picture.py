@@ -69,7 +69,7 @@ def _draw_summary(axes: Axes, numbers: SplitNumbers, target: dict[str, float]) -
             text = f"{row['share']:.1%}" + (f"\nwanted {row['target']:.0%}" if row["target"] else "")
             axes.text(place * 0.25 + 0.03, 0.71, text, color=shade, fontsize=8.5, va="top")
     for number, (name, text, _) in enumerate(LEAKS):
-        value, test, height = numbers.worst("val", name), numbers.worst("test", name), 0.42 - 0.17 * number
+        value, test, height = numbers.worst("val", name), numbers.worst("test", name), 0.36 - 0.16 * number
         shown = why_unknown(numbers, "val") if value is None else f"{value:.1%} of val"
         if test is not None:
             shown += f", {test:.1%} of test"

@@ -67,7 +67,7 @@ function leak_cell(value, before, why) {
   const cell = element("span", `obdb-leak-cell ${value === null ? "" : value > 0 ? "obdb-bad" : "obdb-good"}`);
   const delta = value !== null && before !== null ? change(value, before) : "";
   cell.append(element("span", "obdb-leak-value", value === null ? why : percent(value)));
-  if (delta) cell.append(element("span", "obdb-delta", delta));
+  if (value !== null) cell.append(element("span", "obdb-delta", delta));
   return cell;
 }
 
