@@ -372,6 +372,7 @@ def test_wrong_input_is_refused(world: ExplorerWorld, draft: SplitDraft) -> None
 
 
 def test_hover_tells_the_part_as_it_is_now(world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer) -> None:
+    explorer.colour_by = "object_class"  # so that an edit need not draw the points anew
     row = rows_of_video(world, draft, "train")[0]
     lasso(explorer, [row])
     explorer.assign("test")
