@@ -97,8 +97,23 @@ class SplitNumbers:
         """What crosses from train into val."""
         return self.borders["val/train"]
 
+    def empty_side(self, judging: str) -> str:
+        """The part without frames for which no leak into ``judging`` can be told: itself, or else ``train``.
+
+        "" where both sides of one of its borders have frames.
+        """
+        if not self.frames[judging]:
+            return judging
+        known = [border.split("/")[1] for border in self.borders if border.startswith(f"{judging}/")]
+        return "" if any(self.frames[part] for part in known) else "train"
+
     def worst(self, judging: str, name: str) -> float | None:
-        """The largest rate called ``name`` (an attribute of Leaks) at the borders of a part; None where not known."""
+        """The largest rate called ``name`` (an attribute of Leaks) at the borders of a part.
+
+        None where it is not known, or where a side has no frames: 0 % of nothing is no good news.
+        """
+        if self.empty_side(judging):
+            return None
         rates = [getattr(leaks, name) for border, leaks in self.borders.items() if border.startswith(f"{judging}/")]
         return max((rate for rate in rates if rate is not None), default=None)
 

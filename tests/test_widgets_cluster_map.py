@@ -12,6 +12,7 @@ from traitlets import TraitError
 
 from obdb_lib.errors import DatasetError
 from widgets import ClusterMap, cluster_map, static_map
+from widgets.names import short_names
 from widgets.palette import EXTENDED, MAX_LABELLED, OKABE_ITO, OTHER, colouring
 
 
@@ -205,6 +206,32 @@ def test_numbers_are_a_scale_and_missing_ones_are_counted() -> None:
 
 def test_empty_text_has_a_name() -> None:
     assert colouring(pd.DataFrame({"session": ["", "", "s"]}), "session").labels == ("(none)", "s")
+
+
+def test_names_lose_what_all_of_them_begin_with() -> None:
+    tasks = ["FieldData 20220518093012 1L GH010001", "FieldData 20220518093012 2R GH010001", "(none)", "6 others"]
+    assert short_names(tasks) == ["…1L GH010001", "…2R GH010001", "(none)", "6 others"]
+    assert short_names(tasks[:1]) == tasks[:1]
+    assert short_names(["Fat hen", "Fat duck", "Dandelion"]) == ["Fat hen", "Fat duck", "Dandelion"]
+    assert short_names(["Fat hen", "Fat duck"]) == ["Fat hen", "Fat duck"], "little to gain"
+    assert short_names(["20220518", "20220519"]) == ["20220518", "20220519"], "no name is cut within a word"
+    assert short_names([]) == []
+
+
+def test_the_legend_tells_short_and_whole_names(points: pd.DataFrame) -> None:
+    tasks = [f"FieldData 20220518 {side}" for side in ("1L", "2R")]
+    map_ = ClusterMap(points.assign(task_name=tasks * 6), colour_by="task_name")
+    told = sorted((entry["label"], entry["short"]) for entry in map_._legend.entries)
+    assert told == [(tasks[0], "…1L"), (tasks[1], "…2R")]
+    assert map_._legend.title == "task"
+    assert [column["short"] for column in map_._filter.columns if column["name"] == "task_name"] == [["…1L", "…2R"]]
+
+
+def test_lasso_and_move_stand_on_the_page_once(points: pd.DataFrame) -> None:
+    map_ = ClusterMap(points)
+    assert [value for _, value in map_._mode.options] == ["lasso", "panZoom"]
+    assert {"pan_zoom", "lasso"}.isdisjoint(map_._scatter.widget.toolbar_buttons)
+    assert "reset" in map_._scatter.widget.toolbar_buttons
 
 
 def test_static_map_draws_each_class_in_its_legend_colour(points: pd.DataFrame) -> None:

@@ -15,7 +15,7 @@ from obdb_lib.splits import PARTS, Split, by_groups
 from tests.explorer_world import NAMES, ExplorerWorld, explorer_world
 from widgets import SplitExplorer, split_picture
 from widgets.palette import PART_COLOURS, part_colouring
-from widgets.split_views import balance_rows, share_note
+from widgets.split_views import balance_rows, bar_scale, share_note
 
 
 @pytest.fixture(scope="module")
@@ -130,13 +130,140 @@ def test_save_hands_over_the_split_and_says_so(
     press(explorer, "save")
     assert [split.id for split in saved] == [draft.result().id]
     assert replay(draft.split, saved[0].edits).id == saved[0].id
-    assert explorer._bar.message["text"] == f"Saved split {saved[0].id} with 1 edit on 25 frames."
+    id_ = saved[0].id
+    assert explorer._bar.message == {
+        "kind": "good",
+        "text": f"Saved split {id_}. Notebook 03 trains on it. "
+        f'EDITS = "{id_}" in this notebook makes its edit again when it is run anew.',
+    }
     assert explorer._bar.unsaved == ""
     assert not explorer._bar.can_save
     press(explorer, "undo")
     assert explorer._bar.unsaved == "changes not saved"
     assert explorer.save().id == draft.split.id
     assert not explorer.unsaved
+    assert explorer._bar.message["text"] == f"Saved split {draft.split.id}. Notebook 03 trains on it."
+
+
+def test_a_split_kept_elsewhere_counts_as_saved(
+    world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer
+) -> None:
+    lasso(explorer, rows_of_video(world, draft, "train"))
+    explorer.assign("test")
+    kept = draft.result()
+    explorer.assign("val")
+    explorer.saved(kept)
+    assert (explorer.unsaved, explorer._bar.unsaved) == (True, "1 edit not saved"), "the page is one edit further"
+    explorer.undo()
+    assert (explorer.unsaved, explorer._bar.unsaved, explorer._bar.can_save) == (False, "", False)
+    other = by_groups(world.snapshot, group_by=["video"], frames=list(draft.img_paths[:100]))
+    with pytest.raises(SplitError, match=f"split {other.id} is no version of split {draft.split.id}"):
+        explorer.saved(other)
+    assert not explorer.unsaved
+
+
+def test_a_split_that_is_refused_keeps_its_edits(world: ExplorerWorld, draft: SplitDraft) -> None:
+    def refuse(split: Split) -> None:
+        raise SplitError("val has no boxes: put some frames into val")
+
+    explorer = SplitExplorer(world.points, draft, save=refuse)
+    explorer.selected = tuple(world.points["annotation_id"])
+    press(explorer, "train")
+    press(explorer, "save")
+    assert explorer._bar.message == {"kind": "error", "text": "Not saved: val has no boxes: put some frames into val"}
+    assert explorer._bar.unsaved == "1 edit not saved"
+    assert explorer._bar.can_save
+    assert (draft.parts() == "train").all()
+
+
+@pytest.mark.parametrize(("part", "words"), [("train", "no val frames"), ("val", "no train frames")])
+def test_an_empty_part_has_no_leak_to_be_glad_of(
+    world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer, part: str, words: str
+) -> None:
+    assert [one["value"] for one in explorer._panel.leaks].count(None) == 0
+    draft.assign(draft.img_paths, part)
+    explorer.refresh()
+    assert [(one["value"], one["why"], one["test"]) for one in explorer._panel.leaks] == [(None, words, None)] * 3
+    draft.assign(draft.img_paths[:30], "test")
+    explorer.refresh()
+    assert None not in [one["test"] for one in explorer._panel.leaks], "test can still be asked about the other part"
+    draft.assign(draft.img_paths, "test")
+    explorer.refresh()
+    assert {(one["why"], one["test"], one["test_why"]) for one in explorer._panel.leaks} == {
+        ("no val frames", None, "no train frames")
+    }
+
+
+def test_frames_are_shown_beside_the_wanted_share(world: ExplorerWorld) -> None:
+    shares = {"train": 0.7, "val": 0.2, "test": 0.1}
+    split = by_groups(world.snapshot, group_by=["video"], clusters=world.clusters, shares=shares)
+    draft = SplitDraft(split, world.snapshot)
+    explorer = SplitExplorer(world.points, draft)
+    draft.keep_groups_whole = False
+    draft.assign(draft.img_paths[:100], "train")
+    draft.assign(draft.img_paths[100:150], "val")
+    draft.assign(draft.img_paths[150:160], "test")
+    draft.assign(draft.img_paths[160:], "excluded")
+    explorer.refresh()
+    rows = {row["part"]: row for row in explorer._panel.frames}
+    assert {part: row["target"] for part, row in rows.items()} == pytest.approx({**shares, "excluded": 0})
+    assert rows["train"]["share"] == pytest.approx(100 / 160)
+    assert rows["val"]["share"] == pytest.approx(50 / 160)
+    assert {part: row["note"] for part, row in rows.items()} == {
+        "train": "",
+        "val": "high",
+        "test": "low",
+        "excluded": "",
+    }
+
+
+def test_no_edit_changes_the_scale_of_the_bars(
+    world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer
+) -> None:
+    def scales() -> list[float]:
+        return [explorer._panel.classes["scale"], explorer._panel.clusters["scale"]]
+
+    assert scales() == pytest.approx([0.5, 0.5])
+    explorer.selected = tuple(world.points["annotation_id"][world.points["cluster"] != "3"])
+    explorer._bar.keep_whole = False
+    explorer.assign("val")
+    assert max(row["share"] for row in explorer._panel.clusters["rows"]) > 0.5, "one goes beyond the end of its bar"
+    assert scales() == pytest.approx([0.5, 0.5])
+    assert [bar_scale(0.5, 0.1), bar_scale(0.1, 0.2), bar_scale(0.0)] == [1, 0.5, 1]
+
+
+def test_excluding_says_that_it_takes_no_group_along(
+    world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer
+) -> None:
+    rows = rows_of_video(world, draft, "train")
+    lasso(explorer, rows[:3])
+    assert explorer._bar.selection.endswith("; with their groups 25 frames (x: this frame alone)")
+    press(explorer, "excluded")
+    assert explorer._bar.message["text"] == (
+        "Moved 1 frame to excluded, without the rest of their groups. u takes it back."
+    )
+    assert len(draft.edits[0].img_paths) == 1
+    buttons = {button["name"]: button["help"] for button in explorer._bar.parts}
+    assert "alone" in buttons["excluded"]
+    assert "groups" in buttons["val"]
+
+
+def test_news_go_with_the_selection_they_are_about(
+    world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer
+) -> None:
+    lasso(explorer, rows_of_video(world, draft, "train"))
+    press(explorer, "builder")
+    press(explorer, "test")
+    press(explorer, "builder")
+    press(explorer, "undo")
+    assert explorer._bar.message["text"] == (
+        "Took back the move of 25 frames back to where the builder had put them. y makes it again."
+    )
+    press(explorer, "clear")
+    assert explorer._bar.message["text"] == ""
+    silent = SplitExplorer(world.points, draft)
+    lasso(silent, [0])
+    assert silent._bar.message["text"].startswith("No way to save was given")
 
 
 def test_a_save_that_fails_is_told_and_leaves_the_edits_unsaved(world: ExplorerWorld, draft: SplitDraft) -> None:
@@ -245,12 +372,21 @@ def test_wrong_input_is_refused(world: ExplorerWorld, draft: SplitDraft) -> None
 
 
 def test_hover_tells_the_part_as_it_is_now(world: ExplorerWorld, draft: SplitDraft, explorer: SplitExplorer) -> None:
+    explorer.colour_by = "object_class"  # so that an edit need not draw the points anew
     row = rows_of_video(world, draft, "train")[0]
     lasso(explorer, [row])
     explorer.assign("test")
     explorer._scatter.widget.hovering = row
+    point = world.points.iloc[row]
+    name = point["img_path"].rsplit("/", 1)[-1]
+    card = f"class: {point['object_class']}\ncluster: {point['cluster']}\nsplit: {{}}\n{name}"
+    assert explorer._legend.hover_text == card.format("test")
+    assert explorer._mosaic.titles == [f"{card.format('test')}\n{point['annotation_id']}"]
+    explorer.assign("val")
+    assert explorer._legend.hover_text == card.format("val"), "the card that is on the page follows the edit"
+    assert explorer._mosaic.titles == [f"{card.format('val')}\n{point['annotation_id']}"]
+    explorer.undo()
     assert "split: test" in explorer._legend.hover_text
-    assert explorer._legend.hover_text.endswith(world.points["img_path"].iloc[row].rsplit("/", 1)[-1])
     assert explorer._legend.hover_picture == world.crops([world.points["annotation_id"].iloc[row]])[0]
 
 
@@ -285,6 +421,22 @@ def test_still_picture_shows_the_parts_in_their_colours(world: ExplorerWorld, dr
     assert split_picture(many.points, other).size == (1280, 660)
     with pytest.raises(DatasetError, match="img_path"):
         split_picture(world.points.drop(columns="img_path"), draft)
+
+
+def test_it_starts_in_the_colours_of_the_parts_and_offers_what_tells_something(world: ExplorerWorld) -> None:
+    marks = world.snapshot.annotations.drop(columns=["img_path", "object_class", "task_name"])
+    points = world.points.merge(marks, on="annotation_id").assign(outlier_score=0.5, my_own="a")
+    draft = SplitDraft(by_groups(world.snapshot, group_by=["video"]), world.snapshot)
+    explorer = SplitExplorer(points, draft)
+    assert explorer.colour_by == "split"
+    assert [title for title, _ in explorer._colour_menu.options] == [
+        *("split", "class", "cluster", "task", "session", "camera", "video", "size", "distortion", "outlier score"),
+        "my own",
+    ]
+    explorer.colour_by = "x1"
+    assert explorer._colour_menu.value == explorer.colour_by == "x1", "Python may still ask for any column"
+    explorer._colour_menu.value = "cluster"
+    assert explorer.colour_by == "cluster"
 
 
 def test_what_was_selected_in_python_is_what_moves(world: ExplorerWorld, draft: SplitDraft) -> None:

@@ -20,6 +20,7 @@ from obdb_lib.errors import DatasetError
 from widgets._base import CallbackErrors, refuse_unknown
 from widgets.cluster_panels import CropMosaic, MapLegend
 from widgets.map_filter import MapFilter
+from widgets.names import title_of
 from widgets.palette import Colouring, colouring
 from widgets.point_view import MAP_HEIGHT_PX, draw_colours, point_view
 
@@ -36,7 +37,13 @@ MAX_TEXT_VALUES = 1_000
 """A text column with more distinct values than this (image paths) is not offered for colouring."""
 
 REQUIRED = ("annotation_id", "x", "y")
-CLASS_COLUMN = "object_class"
+CLASS_COLUMN, CLUSTER_COLUMN = "object_class", "cluster"
+NOT_IN_THE_MENU = {
+    *("img_path", "frame", "frame_number", "width", "height", "x1", "y1", "x2", "y2"),
+    *("shape_type", "occluded", "source", "centrality"),
+}
+"""Columns of a snapshot that tell nothing as a colour (corners of boxes, paths ...); Python can still ask for them."""
+
 HINT = "Drag around points to select them. Shift adds to the selection, Alt takes away. Scroll to zoom."
 LEGEND_PX = 250
 
@@ -76,6 +83,7 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._row_of = pd.Index(self._ids)
         self._load_crops = crops
         self._rows: RowIndex = np.empty(0, dtype=np.int64)
+        self._pictured = self._rows  # those whose crops are shown
         self._incoming: tuple[tuple[str, ...], RowIndex] | None = None
         self._settled_at = -np.inf
         self._errors = CallbackErrors()
@@ -85,6 +93,7 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
             colouring(self._points, colour_by)
             self._colour_columns.append(colour_by)
         self._colourings: dict[str, Colouring] = {}
+        self._hovered: int | None = None
         self._scatter = point_view(self._points, self._colours(colour_by))
         self._legend, self._mosaic = MapLegend(map_model=self._scatter.widget.model_id), CropMosaic()
         self._filter = MapFilter.of(self._coded)
@@ -114,7 +123,7 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
     def _build(self, colour_by: str) -> list[ipywidgets.Widget]:
         fit = {"layout": ipywidgets.Layout(width="auto")}
         self._colour_menu = ipywidgets.Dropdown(
-            options=[(column.replace("_", " "), column) for column in self._colour_columns],
+            options=self._menu_options(colour_by),
             value=colour_by,
             description="Colour by",
             style={"description_width": "initial"},
@@ -145,7 +154,7 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         view.observe(guard(lambda change: self._show_hover(change["new"])), names="hovering")
         view.observe(lambda change: setattr(self._mode, "value", change["new"]), names="mouse_mode")
         self._mode.observe(guard(lambda change: self._set_mode(change["new"])), names="value")
-        self._colour_menu.observe(lambda change: setattr(self, "colour_by", change["new"]), names="value")
+        self._colour_menu.observe(self._from_menu, names="value")
         self._clear_button.on_click(guard(lambda _: self.clear()))
         self._filter.observe(guard(lambda _: self._filter_points()), names="chosen")
         self.observe(guard(lambda _: self._recolour()), names="colour_by")
@@ -178,6 +187,13 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
             self.selected = self._incoming[0]
         finally:
             self._incoming = None
+
+    def _menu_options(self, current: str) -> list[tuple[str, str]]:
+        wanted = [name for name in self._colour_columns if name not in NOT_IN_THE_MENU or name == current]
+        return [(title_of(column), column) for column in wanted]
+
+    def _from_menu(self, change: dict[str, Any]) -> None:
+        self.colour_by = change["new"]
 
     def _set_mode(self, mode: str) -> None:
         if self._scatter.widget.mouse_mode != mode:
@@ -223,14 +239,18 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
     def _fill_mosaic(self) -> None:
         total = len(self._rows)
         by = CLASS_COLUMN if CLASS_COLUMN in self._colour_columns else self.colour_by
+        self._pictured = np.empty(0, dtype=np.int64)
         self._mosaic.announce(total, len(self._points), self._colours(by), self._rows)
         if self._load_crops is None or not total:
             return
         places = np.unique(np.linspace(0, total - 1, min(total, MOSAIC_LIMIT)).astype(np.int64))
         rows = self._rows[places]
-        self._mosaic.fill(
-            self._load([str(name) for name in self._ids[rows]]), [self._title(row) for row in rows], total
-        )
+        self._pictured = rows
+        self._mosaic.fill(self._load([str(name) for name in self._ids[rows]]), self._picture_titles(), total)
+
+    def _picture_titles(self) -> list[str]:
+        """What the tooltips of the crops say; there the id is told, too."""
+        return [f"{self._title(int(row))}\n{self._ids[row]}" for row in self._pictured]
 
     def _load(self, ids: list[str]) -> list[bytes]:
         pictures = self._load_crops(ids) if self._load_crops else []
@@ -241,17 +261,24 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         return pictures
 
     def _title(self, row: int) -> str:
-        texts = [str(self._ids[row])]
-        for column in dict.fromkeys([CLASS_COLUMN, self.colour_by]):
-            if column in self._points.columns:
-                texts.append(f"{column.replace('_', ' ')}: {self._points[column].iloc[row]}")
-        return "\n".join(texts)
+        """What the card of a point says: its class and cluster, and what it is coloured by."""
+        columns = dict.fromkeys([CLASS_COLUMN, CLUSTER_COLUMN, self.colour_by])
+        known = [column for column in columns if column in self._points.columns]
+        return "\n".join(f"{title_of(column)}: {_text(self._points[column].iloc[row])}" for column in known)
 
     def _show_hover(self, row: int | None) -> None:
         if row is None or not 0 <= row < len(self._ids):
             return
         picture = self._load([str(self._ids[row])])[0] if self._load_crops else b""
+        self._hovered = row
         self._legend.hover(picture, self._title(row))
+
+    def _retell(self) -> None:
+        """Texts of points that are on the page say what is true now."""
+        if self._hovered is not None:
+            self._legend.hover_text = self._title(self._hovered)
+        if len(self._mosaic.pictures):
+            self._mosaic.titles = self._picture_titles()
 
     def _colours(self, column: str) -> Colouring:
         """Colours of a column, made when they are first wanted."""
@@ -260,7 +287,13 @@ class ClusterMap(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         return self._colourings[column]
 
     def _recolour(self) -> None:
+        if self.colour_by not in [column for _, column in self._colour_menu.options]:
+            # New options make the menu choose its first one, which nobody asked for.
+            self._colour_menu.unobserve(self._from_menu, names="value")
+            self._colour_menu.options = self._menu_options(self.colour_by)
+            self._colour_menu.observe(self._from_menu, names="value")
         self._colour_menu.value = self.colour_by
+        self._retell()
         draw_colours(self._scatter.widget, self._colours(self.colour_by))
         self._legend.redrawn += 1
         self._describe()
@@ -281,6 +314,11 @@ def colour_columns(points: pd.DataFrame) -> list[str]:
         if _is_number(points[column]) or points[column].nunique() <= MAX_TEXT_VALUES:
             columns.append(str(column))
     return columns
+
+
+def _text(value: object) -> str:
+    """A number without digits that nobody reads."""
+    return f"{value:.3g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _coded(points: pd.DataFrame) -> pd.DataFrame:

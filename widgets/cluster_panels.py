@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from traitlets import Bool, Bytes, Dict, Int, List, Unicode
 
 from widgets._base import STATIC, PlainWidget
+from widgets.names import short_names, title_of
 from widgets.palette import Colouring
 
 
@@ -21,7 +22,8 @@ class MapLegend(PlainWidget):
 
     Attributes:
         title: the column shown.
-        entries: one {label, colour, count (int or None)} per colour.
+        entries: one {label, short, colour, count (int or None)} per colour; ``short``
+            is the label without what all of them begin with.
         continuous: True shows a scale from the first to the last entry.
         note: a line below, for example about missing values.
         chosen: selected points per entry; empty when nothing is selected.
@@ -52,11 +54,13 @@ class MapLegend(PlainWidget):
             counts = tuple(_counts(colours, shown))
         with self.hold_sync():
             self.filtered = shown is not None
-            self.title = colours.column.replace("_", " ")
+            self.title = title_of(colours.column)
             self.continuous = colours.continuous
             self.entries = [
-                {"label": label, "colour": colour, "count": count}
-                for label, colour, count in zip(colours.labels, colours.colours, counts, strict=True)
+                {"label": label, "short": short, "colour": colour, "count": count}
+                for label, short, colour, count in zip(
+                    colours.labels, short_names(colours.labels), colours.colours, counts, strict=True
+                )
             ]
             self.note = f"{colours.missing:,} without a value, drawn as the lowest" if colours.missing else ""
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from traitlets import Dict, Int, List, TraitError, validate
 
 from widgets._base import STATIC, PlainWidget
+from widgets.names import short_names, title_of
 from widgets.palette import text_codes
 
 FILTER_COLUMNS = ("object_class", "cluster", "task_name", "session", "camera", "video", "split")
-TITLES = {"object_class": "class", "task_name": "task"}
 Codes = NDArray[np.int64]
 
 
@@ -22,7 +22,7 @@ class MapFilter(PlainWidget):
     """A menu of values for each column worth filtering by.
 
     Attributes:
-        columns: one {name, title, labels, counts} per column, in the order of FILTER_COLUMNS.
+        columns: one {name, title, labels, short, counts} per column, in the order of FILTER_COLUMNS.
         chosen: column -> numbers of the labels to show; a column that is not named shows all. Can be set from Python.
         shown, total: points that pass, and all points.
     """
@@ -54,7 +54,13 @@ class MapFilter(PlainWidget):
         """Give a column its values anew: ``codes`` (N,) index into ``labels`` per point."""
         self._codes[name] = codes
         counts = np.bincount(codes, minlength=len(labels)).tolist()
-        entry = {"name": name, "title": TITLES.get(name, name), "labels": labels, "counts": counts}
+        entry = {
+            "name": name,
+            "title": title_of(name),
+            "labels": labels,
+            "short": short_names(labels),
+            "counts": counts,
+        }
         others = [column for column in self.columns if column["name"] != name]
         self.columns = sorted([*others, entry], key=lambda column: FILTER_COLUMNS.index(column["name"]))
 

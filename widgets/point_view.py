@@ -11,6 +11,9 @@ from matplotlib.colors import to_rgba
 from widgets.palette import CONTINUOUS_MAP, Colouring
 
 MAP_HEIGHT_PX = 480
+TOOLBAR = ("lasso_type", "lasso_brush_size", "divider", "full_screen", "download", "reset")
+"""Buttons of jupyter-scatter's own bar; lasso and move are left out, as the map has them in words above it."""
+
 _SCALE_STEPS = 256
 _VALUE = 2  # the column of jupyter-scatter's point array (x, y, value A, value B) that carries the colour
 
@@ -22,7 +25,7 @@ def point_view(points: pd.DataFrame, colours: Colouring) -> jscatter.Scatter:
     frame["colour"] = _values(colours)
     half = float(max(np.ptp(frame["x"]), np.ptp(frame["y"]))) * 0.53 or 1.0
     middle = [(float(frame[axis].min()) + float(frame[axis].max())) / 2 for axis in ("x", "y")]
-    return jscatter.Scatter(
+    view = jscatter.Scatter(
         data=frame,
         x="x",
         y="y",
@@ -44,6 +47,8 @@ def point_view(points: pd.DataFrame, colours: Colouring) -> jscatter.Scatter:
         # Esc means "leave this cell" to JupyterLab; wherever it is pressed, it must not undo a selection on this map.
         options={"actionKeyMap": {"merge": "shift", "remove": "alt"}, "deselectOnEscape": False},
     )
+    view.widget.show(list(TOOLBAR))
+    return view
 
 
 def draw_colours(view: jscatter.widget.JupyterScatter, colours: Colouring) -> None:

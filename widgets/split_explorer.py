@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from obdb_lib.errors import DatasetError, SplitError
-from obdb_lib.split_draft import SplitDraft, SplitNumbers
+from obdb_lib.split_draft import EXCLUDED, SplitDraft, SplitNumbers
 from obdb_lib.splits import BUILDER, PARTS, Edit, Split
 from widgets._base import logger, refuse_unknown, sentence
 from widgets.cluster_map import CLASS_COLUMN, ClusterMap, CropLoader
@@ -26,9 +26,14 @@ from widgets.split_views import SplitBar, SplitPanel
 SPLIT_COLUMN = "split"
 PANEL_PX = 316
 KEYS = {"train": "t", "val": "v", "test": "e", "excluded": "x", BUILDER: "b"}
+HELP = {
+    **{part: f"put the selected frames and their groups into {part}" for part in ("train", "val", "test")},
+    EXCLUDED: "leave the selected frames out, alone: a bad frame says nothing about its group",
+    BUILDER: "back to where the builder had put them, with their groups",
+}
 FIRST_COLUMNS = (
-    *(CLASS_COLUMN, "cluster", "task_name", "session", "camera", "video", SPLIT_COLUMN, "size", "distortion"),
-    "score",
+    *(SPLIT_COLUMN, CLASS_COLUMN, "cluster", "task_name", "session", "camera", "video", "size", "distortion"),
+    *("outlier_score", "score"),
 )
 """What people colour by stands first in the menu."""
 
@@ -41,14 +46,15 @@ class SplitExplorer(ClusterMap):
 
     Keys, once the explorer was clicked: t train, v val, e test, x excluded, b back to where the builder had put it;
     u undo, y or Shift+U redo, Esc clears the selection, ? help. An edit moves whole frames, and their groups with them
-    unless "keep groups whole" is switched off.
+    unless "keep groups whole" is switched off; x excludes the selected frames alone.
 
     Args:
         points: as for ClusterMap, with ``img_path``; a column ``split`` is made from the draft.
         draft: the split being edited; edits made to it from Python are shown after ``refresh``.
         crops: gives one encoded picture per annotation id, in the order asked; None shows none.
         save: stores the split it is given (``lambda split: store.save_split(*split.documents())``); None cannot save.
-        colour_by: the column that colours the points at first.
+            A split it refuses with an error stays on the page, its edits unsaved, and the sentence is shown in red.
+        colour_by: the column that colours the points at first; the parts themselves, so that an edit is seen.
 
     Attributes:
         selected: annotation ids of the selection, in the order of ``points``; observe it, or set it from Python.
@@ -67,7 +73,7 @@ class SplitExplorer(ClusterMap):
         *,
         crops: CropLoader | None = None,
         save: Callable[[Split], None] | None = None,
-        colour_by: str = CLASS_COLUMN,
+        colour_by: str = SPLIT_COLUMN,
         **unknown: Any,
     ) -> None:
         refuse_unknown(type(self).__name__, unknown, ("points", "draft", "crops", "save", "colour_by"))
@@ -82,10 +88,15 @@ class SplitExplorer(ClusterMap):
         self.add_class("obdb-split-explorer")
         self._bar.on_msg(self._on_message)
         self._bar.observe(self._errors.guard(lambda change: self._keep_whole(change["new"])), names="keep_whole")
-        self._say("" if save else "No way to save was given: hand SplitExplorer save=... to keep your edits.")
+        self._say(self._standing)
         self._describe_parts()
         self._show_draft()
         self._show_reach()
+
+    @property
+    def _standing(self) -> str:
+        """The message while there is no news."""
+        return "" if self._save else "No way to save was given: hand SplitExplorer save=... to keep your edits."
 
     @property
     def split(self) -> Split:
@@ -121,23 +132,25 @@ class SplitExplorer(ClusterMap):
             self._say(f"Nothing to move: these frames are {where} already.")
         else:
             self._changed(before)
-            self._say(_moved(edit, set(frames)), "good")
+            self._say(_moved(edit, set(frames), self._left_behind(edit)), "good")
         return edit
 
     def undo(self) -> Edit | None:
         """Take back the latest edit; None when there is none."""
         before, edit = self.draft.numbers(), self.draft.undo()
-        self._say(f"Took back: {_named(edit)}. y makes it again." if edit else "There is no edit to take back.")
         if edit:
             self._changed(before)
+        self._say(
+            f"Took back the move of {_named(edit)}. y makes it again." if edit else "There is no edit to take back."
+        )
         return edit
 
     def redo(self) -> Edit | None:
         """Make again the edit that was undone last; None when there is none."""
         before, edit = self.draft.numbers(), self.draft.redo()
-        self._say(f"Made again: {_named(edit)}." if edit else "There is no undone edit to make again.")
         if edit:
             self._changed(before)
+        self._say(f"Moved {_named(edit)} again." if edit else "There is no undone edit to make again.")
         return edit
 
     def save(self) -> Split:
@@ -150,13 +163,31 @@ class SplitExplorer(ClusterMap):
             raise SplitError("this explorer was given no way to save: SplitExplorer(..., save=...)")
         split = self.split
         self._save(split)
-        self._saved = split.edits
-        moved = len(split.built)
-        self._say(
-            f"Saved split {split.id} with {_count(len(split.edits), 'edit')} on {_count(moved, 'frame')}.", "good"
-        )
-        self._show_draft()
+        self.saved(split)
         return split
+
+    def saved(self, split: Split) -> None:
+        """Take note that ``split`` was kept by other means than the page's Save button.
+
+        Its edits then count as saved; edits the page has beyond them stay unsaved.
+
+        Raises:
+            SplitError: ``split`` is no version of the one edited here.
+        """
+        ours = self.draft.split
+        if (split.snapshot_id, split.strategy) != (ours.snapshot_id, ours.strategy) or not pd.Index(
+            split.frames["img_path"]
+        ).equals(self.draft.img_paths):
+            raise SplitError(
+                f"split {split.id} is no version of split {ours.id}, which is edited here; hand over explorer.split"
+            )
+        self._saved = split.edits
+        text = f"Saved split {split.id}. Notebook 03 trains on it."
+        if split.edits:
+            edits = "edit" if len(split.edits) == 1 else f"{len(split.edits)} edits"
+            text += f' EDITS = "{split.id}" in this notebook makes its {edits} again when it is run anew.'
+        self._say(text, "good")
+        self._show_draft()
 
     def refresh(self) -> None:
         """Show a draft that was changed from Python."""
@@ -192,10 +223,10 @@ class SplitExplorer(ClusterMap):
         part = PARTS[int(self.draft.part_codes[frame])] if frame >= 0 else OUTSIDE_LABEL
         texts = [line for line in super()._title(row).split("\n") if not line.startswith(f"{SPLIT_COLUMN}: ")]
         name = str(self._points["img_path"].iloc[row]).rsplit("/", 1)[-1]
-        return "\n".join([*texts, f"split: {part}", name])
+        return "\n".join([*texts, f"{SPLIT_COLUMN}: {part}", name])
 
     def _changed(self, before: SplitNumbers) -> None:
-        """An edit was made or taken back: numbers first, then the colours and the filter that depend on parts."""
+        """An edit was made or taken back: numbers first, then what else on the page depends on parts."""
         self._before = before
         self._show_draft()
         labels = self._split_labels()
@@ -206,6 +237,8 @@ class SplitExplorer(ClusterMap):
         self._describe_parts()
         if SPLIT_COLUMN in self._filter.chosen:
             self._filter_points()
+        self._retell()
+        self._show_reach()
 
     def _describe_parts(self) -> None:
         codes = self._part_codes().astype(np.int64)
@@ -230,6 +263,7 @@ class SplitExplorer(ClusterMap):
         self._show_reach()
 
     def _selection_changed(self) -> None:
+        self._say(self._standing)  # news about an earlier selection are old
         self._show_reach()
 
     def _show_reach(self) -> None:
@@ -242,11 +276,17 @@ class SplitExplorer(ClusterMap):
             text = f"{_count(len(self._rows), 'box', 'boxes')} in {_count(len(frames), 'frame')} selected"
             reach = len(self.draft.reach(self.draft.img_paths[frames], "val"))
             if reach > len(frames):
-                text += f"; with their groups {reach:,} frames"
+                alone = "this frame" if len(frames) == 1 else f"these {len(frames):,} frames"
+                text += f"; with their groups {reach:,} frames (x: {alone} alone)"
             if outside:
                 text += f" ({outside:,} on frames outside this split)"
         with self._bar.hold_sync():
             self._bar.selection, self._bar.ready = text, len(frames) > 0
+
+    def _left_behind(self, edit: Edit) -> bool:
+        """Did frames leave that have others in their group? Only what is excluded leaves without its group."""
+        reach = self.draft.reach(edit.img_paths, "val") if edit.part == EXCLUDED else ()
+        return len(reach) > len(edit.img_paths)
 
     def _say(self, text: str, kind: str = "info") -> None:
         self._bar.message = {"kind": kind, "text": text}
@@ -290,8 +330,12 @@ def _in_order(points: pd.DataFrame, split: pd.Categorical[str]) -> pd.DataFrame:
 
 
 def _buttons() -> list[dict[str, str]]:
-    parts = [{"name": part, "label": part, "key": KEYS[part], "colour": PART_COLOURS[part]} for part in PARTS]
-    return [*parts, {"name": BUILDER, "label": "back to builder", "key": KEYS[BUILDER], "colour": ""}]
+    parts = [
+        {"name": part, "label": part, "key": KEYS[part], "colour": PART_COLOURS[part], "help": HELP[part]}
+        for part in PARTS
+    ]
+    back = {"name": BUILDER, "label": "back to builder", "key": KEYS[BUILDER], "colour": "", "help": HELP[BUILDER]}
+    return [*parts, back]
 
 
 def _count(number: int, one: str, many: str = "") -> str:
@@ -301,11 +345,13 @@ def _count(number: int, one: str, many: str = "") -> str:
 def _named(edit: Edit | None) -> str:
     if edit is None:
         return ""
-    where = "back to the builder's part" if edit.part == BUILDER else f"to {edit.part}"
+    where = "back to where the builder had put them" if edit.part == BUILDER else f"to {edit.part}"
     return f"{_count(len(edit.img_paths), 'frame')} {where}"
 
 
-def _moved(edit: Edit, chosen: set[str]) -> str:
+def _moved(edit: Edit, chosen: set[str], left_behind: bool) -> str:
     along = sum(path not in chosen for path in edit.img_paths)
     more = f", {along:,} of them along with their group" if along else ""
+    if left_behind:
+        more = ", without the rest of their groups"
     return f"Moved {_named(edit)}{more}. u takes it back."

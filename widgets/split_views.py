@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from traitlets import Bool, Dict, Int, List, Unicode
 
-from obdb_lib.split_draft import Balance, SplitNumbers
+from obdb_lib.split_draft import EXCLUDED, Balance, SplitNumbers
 from widgets._base import STATIC, PlainWidget
 from widgets.palette import PART_COLOURS
 
@@ -17,6 +17,14 @@ LOW_SHARE = 0.5
 """A class or cluster with less than this part of its wanted share of boxes in val is pointed out; lower warns later."""
 HIGH_SHARE = 2.0
 """One with more than this many times its wanted share is pointed out, too."""
+
+FRAMES_OFF = 0.25
+"""A part whose share of frames misses the wanted one by more than this (relative to it) is pointed out; a builder that
+moves whole videos comes closer than that unless there are few of them. Lower warns sooner."""
+
+SCALE_TARGETS = 2.5
+"""A bar's full length is this many times the wanted share, so that misses on both sides can be seen. It hangs on what
+is wanted alone: an edit never changes the scale, and what lies beyond its end is marked there."""
 
 LEAKS = (
     ("adjacent_leak", "Adjacent frame", "frames whose next or previous keyframe of the same video is in train"),
@@ -29,7 +37,7 @@ class SplitBar(PlainWidget):
     """Buttons and keys that edit the split; the keys work anywhere in the explorer once it was clicked.
 
     Attributes:
-        parts: one {name, label, key, colour} per button.
+        parts: one {name, label, key, colour, help} per button.
         selection: the sentence that says what is selected and what an edit would take along.
         ready: True when something is selected that can be moved.
         can_undo, can_redo, can_save: which buttons work.
@@ -59,10 +67,12 @@ class SplitPanel(PlainWidget):
     """Frames, leaks, classes and clusters of the split as it stands, each beside its value before the latest act.
 
     Attributes:
-        frames: one {part, colour, count, before} per part.
-        leaks: one {title, help, value, before, test, test_before} per leak: rates 0..1 of the frames of val (test),
-            None where not known. Test's is the larger of train and val leaking into it, None without a test part.
-        classes, clusters: {rows, jsd, before, target, test_target}; a row is {label, share, before, test, boxes, note}.
+        frames: one {part, colour, count, before, share, target, note} per part; see ``frame_rows``.
+        leaks: one {title, help, value, before, test, test_before, why, test_why} per leak: rates 0..1 of the frames of
+            val (test), None where not known; ``why`` then says what is missing. Test's is the larger of train and val
+            leaking into it, None without a test part.
+        classes, clusters: {rows, jsd, before, target, test_target, scale}; a row is {label, share, before, test, boxes,
+            note, test_note}; a bar ends at ``scale``.
         turn: counts how often other numbers were told.
     """
 
@@ -78,10 +88,7 @@ class SplitPanel(PlainWidget):
     def tell(self, numbers: SplitNumbers, before: SplitNumbers, target: dict[str, float]) -> None:
         """Show ``numbers`` and how they differ from ``before``; ``target`` is the wanted share of frames by part."""
         with self.hold_sync():
-            self.frames = [
-                {"part": part, "colour": colour, "count": numbers.frames[part], "before": before.frames[part]}
-                for part, colour in PART_COLOURS.items()
-            ]
+            self.frames = frame_rows(numbers, before, target)
             self.leaks = [
                 {
                     "title": title,
@@ -90,6 +97,8 @@ class SplitPanel(PlainWidget):
                     "before": before.worst("val", name),
                     "test": numbers.worst("test", name),
                     "test_before": before.worst("test", name),
+                    "why": why_unknown(numbers, "val"),
+                    "test_why": why_unknown(numbers, "test"),
                 }
                 for name, title, text in LEAKS
             ]
@@ -100,10 +109,50 @@ class SplitPanel(PlainWidget):
             self.turn += 1
 
 
+def frame_rows(now: SplitNumbers, before: SplitNumbers, target: dict[str, float]) -> list[Record]:
+    """Frames of each part beside the wanted ones.
+
+    ``share`` and ``target`` are of the frames of train, val and test, 0..1; what is excluded is wanted nowhere and has
+    neither (0). ``note`` is ``none``, ``low``, ``high`` or "".
+    """
+    used = [part for part in PART_COLOURS if part != EXCLUDED]
+    total, wanted = sum(now.frames[part] for part in used), sum(target[part] for part in used)
+    rows = []
+    for part, colour in PART_COLOURS.items():
+        share = now.frames[part] / total if total and part in used else 0.0
+        aim = target[part] / wanted if wanted and part in used else 0.0
+        rows.append(
+            {
+                "part": part,
+                "colour": colour,
+                "count": now.frames[part],
+                "before": before.frames[part],
+                "share": share,
+                "target": aim,
+                "note": share_note(share, aim, low=1 - FRAMES_OFF, high=1 + FRAMES_OFF),
+            }
+        )
+    return rows
+
+
+def why_unknown(numbers: SplitNumbers, judging: str) -> str:
+    """Why the leaks into a part cannot be told: "no val frames", or "not known" where it has frames to ask about."""
+    empty = numbers.empty_side(judging)
+    return f"no {empty} frames" if empty else "not known"
+
+
+def bar_scale(*targets: float) -> float:
+    """Share at which a bar ends, for shares wanted in val and test."""
+    most = max(targets, default=0.0)
+    return min(1.0, SCALE_TARGETS * most) if most else 1.0
+
+
 def balance_rows(now: Balance, before: Balance, target: dict[str, float], *, by_size: bool) -> Record:
     """What a balance looks like to a person: its rows (largest first if ``by_size``), shares, and warnings."""
     sides = target["train"] + target["val"]
+    total = sides + target["test"]
     wanted = target["val"] / sides if sides else 0.0
+    test_wanted = target["test"] / total if total else 0.0
     totals = now.boxes.sum(axis=1)
     order = np.argsort(-totals, kind="stable") if by_size else np.arange(len(totals))
     shares, earlier, tests = now.val_share, before.val_share, now.test_share
@@ -115,18 +164,18 @@ def balance_rows(now: Balance, before: Balance, target: dict[str, float], *, by_
             "test": float(tests[place]),
             "boxes": [int(count) for count in now.boxes[place]],
             "note": share_note(float(shares[place]), wanted),
+            "test_note": share_note(float(tests[place]), test_wanted),
         }
         for place in order
     ]
-    total = sides + target["test"]
-    test_target = target["test"] / total if total else 0.0
-    return {"rows": rows, "jsd": now.jsd, "before": before.jsd, "target": wanted, "test_target": test_target}
+    told = {"rows": rows, "jsd": now.jsd, "before": before.jsd, "target": wanted, "test_target": test_wanted}
+    return told | {"scale": bar_scale(wanted, test_wanted)}
 
 
-def share_note(share: float, wanted: float) -> str:
-    """``none``, ``low`` or ``high`` where a share in val misses the wanted one by far, else nothing."""
+def share_note(share: float, wanted: float, *, low: float = LOW_SHARE, high: float = HIGH_SHARE) -> str:
+    """``none``, ``low`` or ``high`` where a share misses the wanted one by far (times ``low``, ``high``), else ""."""
     if not wanted:
         return ""
     if share == 0:
         return "none"
-    return "low" if share < LOW_SHARE * wanted else "high" if share > HIGH_SHARE * wanted else ""
+    return "low" if share < low * wanted else "high" if share > high * wanted else ""

@@ -54,7 +54,7 @@ view.observe(lambda change: arrived.append([time.time(), len(change["new"])]), n
 view
 """
 OURS = """
-explorer = SplitExplorer(world.points, drafts.pop(), crops=world.crops)
+explorer = SplitExplorer(world.points, drafts.pop(), crops=world.crops, colour_by="object_class")
 view = explorer._scatter.widget
 explorer.observe(lambda change: arrived.append([time.time(), len(change["new"])]), names="selected")
 explorer

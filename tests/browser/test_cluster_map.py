@@ -122,9 +122,20 @@ def test_colour_by_another_column(lab: LabPage) -> None:
     lab.wait_for(lambda: lab.eval_in_kernel("map_.colour_by") == "size", "the new column in Python")
     lab.wait_for(lambda: lab.page.locator(".obdb-scale").count() == 1, "a scale in the legend")
     lab.screenshot("colour-by-size")
-    menu.select_option(label="task name")
+    menu.select_option(label="task")
     lab.wait_for(lambda: lab.page.locator(".obdb-entries .obdb-row").count() == 3, "a head and two tasks")
-    assert "FieldData B" in lab.page.locator(".obdb-entries").inner_text()
+    names = lab.page.locator(".obdb-entries .obdb-name")
+    assert sorted(name.get_attribute("title") or "" for name in names.all()) == [
+        "FieldData 20200520145736 1L GH020068",
+        "FieldData B",
+    ]
+    long = names.filter(has_text="GH020068")
+    assert long.text_content() == "…20200520145736 1L GH020068"
+    tail, whole = long.locator(".obdb-name-tail").bounding_box(), long.bounding_box()
+    assert tail is not None
+    assert whole is not None
+    assert tail["x"] + tail["width"] <= whole["x"] + whole["width"] + 1, "the end of the name, which tells, is seen"
+    assert tail["width"] > 40
 
 
 def test_python_selects_on_the_map_and_hover_shows_the_crop(lab: LabPage) -> None:
@@ -134,4 +145,5 @@ def test_python_selects_on_the_map_and_hover_shows_the_crop(lab: LabPage) -> Non
     lab.page.mouse.move(x - 3, y)
     lab.page.mouse.move(x, y)
     lab.wait_for(lambda: lab.page.locator(".obdb-hover img").is_visible(), "the crop under the pointer")
-    assert lab.page.locator(".obdb-hover-text").inner_text().startswith("a")
+    wanted = lab.eval_in_kernel("str(names[blob[5]])")
+    assert lab.page.locator(".obdb-hover-text").inner_text().startswith(f"class: {wanted}\n")

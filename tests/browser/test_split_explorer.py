@@ -159,3 +159,40 @@ def test_help_opens_and_a_list_can_be_typed_into(lab: LabPage) -> None:
     page.locator(".obdb-keys-on").click()
     assert page.locator(".obdb-filter-menu").count() == 0
     assert lab.eval_in_kernel("len(draft.edits)") == edits
+    # Esc closes an open menu, and leaves the selection alone.
+    chosen = lab.eval_in_kernel("len(explorer.selected)")
+    assert chosen > 0
+    turn = lab.eval_in_kernel("explorer._bar.turn")
+    page.locator(".obdb-filter-button", has_text="video").click()
+    page.locator(".obdb-filter-row").first.wait_for()
+    page.keyboard.press("Escape")
+    lab.wait_for(lambda: page.locator(".obdb-filter-menu").count() == 0, "the menu to close")
+    page.keyboard.press("v")
+    lab.wait_for(lambda: lab.eval_in_kernel("explorer._bar.turn") == turn + 1, "one act of keys: v")
+    assert lab.eval_in_kernel("len(explorer.selected)") == chosen
+
+
+def test_the_map_stands_still_and_empty_parts_have_no_tick(lab: LabPage) -> None:
+    page = lab.page
+    lab.eval_in_kernel("setattr(explorer, 'selected', ())")
+    lab.wait_for(lambda: "Nothing selected" in page.locator(".obdb-selection").inner_text(), "an empty selection")
+    assert page.locator(".obdb-split-message").inner_text() == ""
+    canvas = page.locator(MAP_CANVAS).first
+    place = canvas.bounding_box()
+    lab.eval_in_kernel("setattr(explorer, 'selected', tuple(world.points.annotation_id))")
+    edits = lab.eval_in_kernel("len(draft.edits)")
+    page.locator(".obdb-keys-on").click()
+    page.keyboard.press("t")
+    wait_for_edits(lab, edits + 1)
+    leaks = page.locator(".obdb-leak")
+    assert [one.locator(".obdb-leak-sign").inner_text() for one in leaks.all()] == ["\N{EN DASH}"] * 3
+    assert [one.locator(".obdb-leak-value").inner_text() for one in leaks.all()] == ["no val frames"] * 3
+    assert page.locator(".obdb-leak .obdb-good, .obdb-leak.obdb-good").count() == 0
+    val = page.locator(".obdb-frames-word.obdb-odd", has_text="val")
+    assert "wanted 20 %" in val.inner_text()
+    lab.eval_in_kernel("explorer._say('x ' * 400, 'error')")
+    lab.wait_for(lambda: page.locator(".obdb-split-error").count() == 1, "a long error")
+    lab.screenshot("explorer-4-all-train")
+    assert canvas.bounding_box() == place, "no message moves the map"
+    page.keyboard.press("u")
+    wait_for_edits(lab, edits)

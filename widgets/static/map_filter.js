@@ -9,6 +9,17 @@ function element(tag, name, text) {
   return node;
 }
 
+const TAIL = 11; // characters at the end of a name that stay when its middle has to be cut
+
+// Long names often differ at their end: where room is short, the middle goes. The whole name is in the tooltip.
+function name_node(full, short = full) {
+  const node = element("span", "obdb-label obdb-name");
+  node.title = full;
+  if (short.length > TAIL) node.append(element("span", "obdb-name-head", short.slice(0, -TAIL)));
+  node.append(element("span", "obdb-name-tail", short.slice(-TAIL)));
+  return node;
+}
+
 function button(name, text) {
   const node = element("button", name, text);
   node.type = "button";
@@ -60,7 +71,7 @@ function render({ model, el }) {
           event.preventDefault();
           choose(column.name, [number], all.length);
         });
-        row.append(box, element("span", "obdb-label", label), only,
+        row.append(box, name_node(label, column.short[number]), only,
           element("span", "obdb-count", column.counts[number].toLocaleString("en")));
         list.append(row);
       });
@@ -88,9 +99,10 @@ function render({ model, el }) {
       const holder = element("span", "obdb-filter-column");
       const active = column.name in chosen;
       const count = active ? chosen[column.name].length : 0;
-      const one = active && count === 1 ? column.labels[chosen[column.name][0]] : `${count} of ${column.labels.length}`;
-      const top = button(`obdb-filter-button${active ? " obdb-filter-active" : ""}`,
-        active ? `${column.title}: ${one}` : column.title);
+      const number = active && count === 1 ? chosen[column.name][0] : -1;
+      const one = number >= 0 ? column.labels[number] : `${count} of ${column.labels.length}`;
+      const top = button(`obdb-filter-button${active ? " obdb-filter-active" : ""}`, active ? `${column.title}: ` : column.title);
+      if (active) top.append(name_node(one, number >= 0 ? column.short[number] : one));
       top.title = active ? `${column.title}: ${one}` : `choose which values of ${column.title} are shown`;
       top.addEventListener("click", () => {
         open = open === column.name ? null : column.name;
@@ -125,13 +137,24 @@ function render({ model, el }) {
       draw();
     }
   };
+  // Esc closes an open menu and does nothing else: caught before the explorer, where it clears the selection.
+  const escape = (event) => {
+    if (open === null || event.key !== "Escape") return;
+    event.stopPropagation();
+    event.preventDefault();
+    open = null;
+    draw();
+    el.closest(".obdb-split-explorer")?.focus({ preventScroll: true }); // keys go on working
+  };
   document.addEventListener("pointerdown", outside, true);
+  document.addEventListener("keydown", escape, true);
   const shown = () => tell();
   model.on("change:columns change:chosen", draw);
   model.on("change:shown", shown);
   draw();
   return () => {
     document.removeEventListener("pointerdown", outside, true);
+    document.removeEventListener("keydown", escape, true);
     model.off(null, draw);
     model.off(null, shown);
   };

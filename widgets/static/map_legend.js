@@ -9,6 +9,17 @@ function element(tag, name, text) {
   return node;
 }
 
+const TAIL = 11; // characters at the end of a name that stay when its middle has to be cut
+
+// Long names often differ at their end: where room is short, the middle goes. The whole name is in the tooltip.
+function name_node(full, short = full) {
+  const node = element("span", "obdb-label obdb-name");
+  node.title = full;
+  if (short.length > TAIL) node.append(element("span", "obdb-name-head", short.slice(0, -TAIL)));
+  node.append(element("span", "obdb-name-tail", short.slice(-TAIL)));
+  return node;
+}
+
 // jupyter-scatter takes a lasso that ends where it began for a click and then selects one point only.
 // The click is stopped before it gets there; nothing else in the page is touched.
 function guard_clicks(el) {
@@ -95,9 +106,7 @@ function draw_entries(model, list) {
     const row = element("div", "obdb-row");
     const swatch = element("span", "obdb-swatch");
     swatch.style.background = entry.colour;
-    const label = element("span", "obdb-label", entry.label);
-    label.title = entry.label;
-    row.append(swatch, label);
+    row.append(swatch, name_node(entry.label, entry.short));
     if (chosen.length) row.append(element("span", "obdb-count obdb-chosen", (chosen[index] || 0).toLocaleString("en")));
     row.append(element("span", "obdb-count", entry.count.toLocaleString("en")));
     list.append(row);

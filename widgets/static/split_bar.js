@@ -1,15 +1,17 @@
 // Buttons and keys that edit the split. The keys work anywhere in the explorer once it has the focus; help lives here only.
 
 const HELP = [
-  ["t", "put the selected frames into train"], ["v", "put them into val"], ["e", "put them into test"],
-  ["x", "leave them out (excluded)"], ["b", "back to where the builder had put them"],
+  ["t", "put the selected frames and their groups into train"], ["v", "into val"], ["e", "into test"],
+  ["x", "leave the selected frames out, alone: a bad frame says nothing about its group"],
+  ["b", "back to where the builder had put them, with their groups"],
   ["u", "undo"], ["y", "redo (Shift+U does the same)"], ["Esc", "select nothing"], ["?", "this help"],
 ];
 const STEPS = [
   "Colour the points by class, cluster or split; Show hides what you do not need.",
   "Drag around points. The crops below the map show what you caught.",
-  "Press a key. Whole frames move, and what belongs together moves together.",
+  "Press a key. Whole frames move, and what belongs together moves together; only x takes the selected frames alone.",
   "Read the panel: each bar is a class's share in val, the line is what you wanted. Leaks should stay 0 %.",
+  "Save. Notebook 03 trains on the saved split.",
 ];
 const FOCUS_TRIES = 600; // frames to wait for this view to stand in the page
 
@@ -38,14 +40,15 @@ function build(model, el, act) {
   el.classList.add("obdb-split-bar");
   const buttons = element("div", "obdb-acts");
   const parts = { el, buttons, by_name: {} };
-  const add = (name, label, key, colour = "") => {
+  const add = (name, label, key, colour = "", help = "") => {
     const node = act_button(name, label, key, colour);
+    node.title = help;
     node.addEventListener("click", () => act(name));
     parts.by_name[name] = node;
     buttons.append(node);
   };
   buttons.append(element("span", "obdb-acts-title", "Put into"));
-  for (const part of model.get("parts")) add(part.name, part.label, part.key, part.colour);
+  for (const part of model.get("parts")) add(part.name, part.label, part.key, part.colour, part.help);
   buttons.append(element("span", "obdb-gap"));
   add("undo", "undo", "u");
   add("redo", "redo", "y");
@@ -55,7 +58,7 @@ function build(model, el, act) {
   parts.whole_box.type = "checkbox";
   parts.whole_box.tabIndex = -1;
   parts.whole.append(parts.whole_box, element("span", "", "keep groups whole"));
-  parts.whole.title = "An edit of a frame takes its whole group (video, near duplicates ...) along, so that no edit can make a leak.";
+  parts.whole.title = "An edit of a frame takes its whole group (video, near duplicates ...) along, so that no edit can make a leak. Excluding takes none along.";
   parts.unsaved = element("span", "obdb-unsaved");
   buttons.append(parts.whole, element("span", "obdb-push"));
   add("save", "Save split", "");
@@ -67,7 +70,9 @@ function build(model, el, act) {
   parts.focus = element("span", "obdb-keys-on");
   const right = element("span", "obdb-line-right");
   right.append(parts.unsaved, parts.focus);
-  line.append(parts.selection, parts.message, right);
+  line.append(parts.selection, right);
+  const news = element("div", "obdb-split-news");
+  news.append(parts.message);
   parts.help = element("div", "obdb-split-help");
   parts.help.hidden = true;
   const steps = element("ol");
@@ -75,7 +80,7 @@ function build(model, el, act) {
   const keys = element("div", "obdb-split-keys");
   for (const [key, text] of HELP) keys.append(element("kbd", "", key), element("span", "", text));
   parts.help.append(element("b", "", "How to choose a split here"), steps, keys, element("div", "obdb-note", "? or Esc closes this"));
-  el.append(buttons, line, parts.help);
+  el.append(buttons, line, news, parts.help);
   return parts;
 }
 
@@ -176,9 +181,11 @@ function render({ model, el }) {
     parts.whole.hidden = !model.get("has_groups");
     parts.whole_box.checked = model.get("keep_whole");
     parts.selection.textContent = model.get("selection");
+    parts.selection.title = model.get("selection"); // where it is too long for its line
     parts.unsaved.textContent = model.get("unsaved");
     const { kind = "info", text = "" } = model.get("message");
     parts.message.textContent = text;
+    parts.message.title = text;
     parts.message.className = `obdb-split-message obdb-split-${kind}`;
     el.dataset.turn = model.get("turn"); // for tests
   };

@@ -1,7 +1,6 @@
 // The live numbers of a split: frames, leaks, and the share of each class and cluster that is in val.
 
 const MANY = { Classes: 30, Clusters: 12 }; // more rows than this become columns of a small chart
-const SCALE_TARGETS = 2.5; // a bar's full width is this many times the wanted share, so that both misses can be seen
 const SMALL = 0.0005; // a change below this is none
 
 function element(tag, name, text) {
@@ -26,32 +25,49 @@ function heading(text, note) {
   return node;
 }
 
+const NOTES = { none: "none", low: "too few", high: "too many" };
+
 function draw_frames(model, box) {
   const frames = model.get("frames");
-  const total = frames.reduce((sum, one) => sum + one.count, 0) || 1;
+  const used = frames.reduce((sum, one) => sum + one.share, 0); // 1, or 0 when all are excluded
   const bar = element("div", "obdb-frames-bar");
   const words = element("div", "obdb-frames-words");
+  let wanted = 0;
   for (const one of frames) {
-    if (!one.count && !one.before) continue;
     const piece = element("span");
-    piece.style.width = `${(100 * one.count) / total}%`;
+    piece.style.width = `${100 * one.share}%`;
     piece.style.background = one.colour;
     bar.append(piece);
-    const word = element("span", "obdb-frames-word");
+    wanted += one.target;
+    if (one.target && wanted < 0.9995) {
+      const tick = element("span", "obdb-target");
+      tick.style.left = `${100 * wanted}%`;
+      tick.title = "where one part should end and the next begin";
+      bar.append(tick);
+    }
+    if (!one.count && !one.before && !one.target) continue;
+    const word = element("div", `obdb-frames-word${one.note ? " obdb-odd" : ""}`);
     const dot = element("span", "obdb-swatch");
     dot.style.background = one.colour;
     const moved = one.count - one.before;
-    word.append(dot, element("span", "", `${one.part} ${number(one.count)}`), element("span", "obdb-share", percent(one.count / total)));
-    if (moved) word.append(element("span", "obdb-delta", `${moved > 0 ? "+" : "−"}${number(Math.abs(moved))}`));
+    const judged = one.part !== "excluded" && used;
+    if (one.note) word.title = `${NOTES[one.note]} frames in ${one.part}: ${percent(one.share)}, wanted ${percent(one.target)}`;
+    word.append(
+      dot, element("span", "obdb-frames-count", `${one.part} ${number(one.count)}`),
+      element("span", "obdb-delta", moved ? `${moved > 0 ? "+" : "−"}${number(Math.abs(moved))}` : ""),
+      element("span", "obdb-share", judged ? percent(one.share) : ""),
+      element("span", "obdb-note", judged && one.target ? `wanted ${percent(one.target)}` : ""),
+    );
     words.append(word);
   }
-  box.replaceChildren(heading("Frames", ""), bar, words);
+  box.replaceChildren(heading("Frames", "share of those in use"), bar, words);
 }
 
-function leak_cell(value, before) {
+function leak_cell(value, before, why) {
   const cell = element("span", `obdb-leak-cell ${value === null ? "" : value > 0 ? "obdb-bad" : "obdb-good"}`);
   const delta = value !== null && before !== null ? change(value, before) : "";
-  cell.append(element("span", "obdb-delta", delta), element("span", "obdb-leak-value", value === null ? "not known" : percent(value)));
+  cell.append(element("span", "obdb-leak-value", value === null ? why : percent(value)));
+  if (value !== null) cell.append(element("span", "obdb-delta", delta));
   return cell;
 }
 
@@ -67,81 +83,88 @@ function draw_leaks(model, box) {
   box.replaceChildren(head);
   for (const one of leaks) {
     const bad = one.value > 0 || one.test > 0;
-    const row = element("div", `obdb-leak${bad ? " obdb-bad" : one.value === null ? "" : " obdb-good"}`);
+    // A tick only where every side has been looked at: 0 % of no frames is no good news.
+    const unknown = one.value === null || (tested && one.test === null);
+    const row = element("div", `obdb-leak${bad ? " obdb-bad" : unknown ? "" : " obdb-good"}`);
     row.title = `${one.help}${tested ? " (for test: in train or val)" : ""}`;
     row.append(
-      element("span", "obdb-leak-sign", bad ? "▲" : one.value === null ? "–" : "✓"),
+      element("span", "obdb-leak-sign", bad ? "▲" : unknown ? "–" : "✓"),
       element("span", "obdb-label", one.title),
-      leak_cell(one.value, one.before),
+      leak_cell(one.value, one.before, one.why),
     );
-    if (tested) row.append(leak_cell(one.test, one.test_before));
+    if (tested) row.append(leak_cell(one.test, one.test_before, one.test_why));
     box.append(row);
   }
 }
 
-const NOTES = { none: "none in val", low: "too few in val", high: "too many in val" };
-
-function describe(row, target) {
+function describe(row, balance) {
   const [train, val, test, excluded] = row.boxes.map(number);
-  const note = row.note ? `\n${NOTES[row.note]}` : "";
-  return `${row.label}: ${percent(row.share)} in val (wanted ${percent(target)})${note}\nboxes: train ${train}, val ${val}, test ${test}, excluded ${excluded}`;
+  const lines = [`${row.label}: ${percent(row.share)} in val (wanted ${percent(balance.target)})`];
+  if (has_test(balance)) lines.push(`${percent(row.test)} in test (wanted ${percent(balance.test_target)})`);
+  if (row.note) lines.push(`${NOTES[row.note]} in val`);
+  if (row.test_note) lines.push(`${NOTES[row.test_note]} in test`);
+  if (Math.max(row.share, row.test) > balance.scale) lines.push(`» beyond the end of the bar (${percent(balance.scale)})`);
+  return `${lines.join("\n")}\nboxes: train ${train}, val ${val}, test ${test}, excluded ${excluded}`;
 }
 
-function scale_of(balance) {
-  const most = Math.max(...balance.rows.map((row) => row.share), 0);
-  const wide = Math.min(1, SCALE_TARGETS * balance.target);
-  return balance.target && most <= wide ? wide : 1;
+const has_test = (balance) => Boolean(balance.test_target || balance.rows?.some((row) => row.test));
+const part_of = (share, balance) => `${(100 * Math.min(share, balance.scale)) / balance.scale}%`;
+
+function placed(name, side, share, balance) {
+  const node = element("span", name);
+  node.style[side] = part_of(share, balance);
+  return node;
+}
+
+function draw_track(row, balance) {
+  const track = element("span", "obdb-track");
+  track.append(placed("obdb-fill", "width", row.share, balance));
+  if (has_test(balance)) track.append(placed("obdb-fill-test", "width", row.test, balance));
+  if (change(row.share, row.before)) track.append(placed("obdb-ghost", "left", row.before, balance));
+  track.append(placed("obdb-target", "left", balance.target, balance));
+  if (balance.test_target) track.append(placed("obdb-target-test", "left", balance.test_target, balance));
+  if (Math.max(row.share, row.test) > balance.scale) track.append(element("span", "obdb-beyond", "»"));
+  return track;
 }
 
 function draw_rows(balance, box) {
-  const scale = scale_of(balance);
   const list = element("div", "obdb-balance-rows");
   for (const row of balance.rows) {
     const line = element("div", `obdb-balance-row${row.note ? " obdb-odd" : ""}`);
-    line.title = describe(row, balance.target);
-    const track = element("span", "obdb-track");
-    const ghost = element("span", "obdb-ghost");
-    ghost.style.left = `${(100 * Math.min(row.before, scale)) / scale}%`;
-    const fill = element("span", "obdb-fill");
-    fill.style.width = `${(100 * Math.min(row.share, scale)) / scale}%`;
-    track.append(fill);
-    if (balance.test_target || row.test) {
-      const test = element("span", "obdb-fill-test");
-      test.style.width = `${(100 * Math.min(row.test, scale)) / scale}%`;
-      track.append(test);
-    }
-    if (change(row.share, row.before)) track.append(ghost);
-    const tick = element("span", "obdb-target");
-    tick.style.left = `${(100 * balance.target) / scale}%`;
-    track.append(tick);
+    line.title = describe(row, balance);
     line.append(
-      element("span", "obdb-label", row.label), track,
+      element("span", "obdb-label", row.label), draw_track(row, balance),
       element("span", "obdb-share", percent(row.share)), element("span", "obdb-delta", change(row.share, row.before)),
     );
+    if (has_test(balance)) {
+      line.append(element("span", `obdb-test-share${row.test_note ? " obdb-test-odd" : ""}`, percent(row.test)));
+    }
     list.append(line);
+  }
+  if (has_test(balance)) {
+    const head = element("div", "obdb-balance-row obdb-columns-head");
+    head.append(
+      element("span", "obdb-label", ""), element("span", "obdb-track-gap", ""), element("span", "obdb-share", "val"),
+      element("span", "obdb-delta", ""), element("span", "obdb-test-share", "test"),
+    );
+    box.append(head);
   }
   box.append(list);
 }
 
 function draw_columns(balance, box) {
-  const scale = scale_of(balance);
   const chart = element("div", "obdb-columns");
-  const tick = element("span", "obdb-target-line");
-  tick.style.bottom = `${(100 * balance.target) / scale}%`;
   for (const row of balance.rows) {
     const column = element("span", `obdb-column${row.note ? " obdb-odd" : ""}`);
-    column.title = describe(row, balance.target);
-    const fill = element("span", "obdb-column-fill");
-    fill.style.height = `${(100 * Math.min(row.share, scale)) / scale}%`;
-    column.append(fill);
-    if (change(row.share, row.before)) {
-      const ghost = element("span", "obdb-column-ghost");
-      ghost.style.bottom = `${(100 * Math.min(row.before, scale)) / scale}%`;
-      column.append(ghost);
-    }
+    column.title = describe(row, balance);
+    column.append(placed("obdb-column-fill", "height", row.share, balance));
+    if (has_test(balance)) column.append(placed("obdb-column-test", "height", row.test, balance));
+    if (Math.max(row.share, row.test) > balance.scale) column.append(element("span", "obdb-column-beyond"));
+    if (change(row.share, row.before)) column.append(placed("obdb-column-ghost", "bottom", row.before, balance));
     chart.append(column);
   }
-  chart.append(tick);
+  chart.append(placed("obdb-target-line", "bottom", balance.target, balance));
+  if (balance.test_target) chart.append(placed("obdb-target-line obdb-target-line-test", "bottom", balance.test_target, balance));
   const odd = balance.rows.filter((row) => row.note);
   const off = (row) => Math.abs(row.share - balance.target);
   const worst = [...balance.rows].sort((a, b) => off(b) - off(a))[0];
@@ -163,19 +186,25 @@ function draw_balance(balance, title, box) {
   else draw_rows(balance, box);
 }
 
+function draw_key(balance, key) {
+  const entries = [["fill", "share in val"], ["tick", "wanted"], ["ghost", "before"]];
+  if (has_test(balance)) entries.push(["fill-test", "in test"]);
+  if (balance.test_target) entries.push(["tick-test", "wanted"]);
+  key.replaceChildren(...entries.flatMap(([name, text]) => [element("span", `obdb-key-${name}`), element("span", "", text)]));
+  key.append(element("span", "obdb-key-scale", `bars end at ${percent(balance.scale)}`));
+  key.title = "All bars have this one scale, and no edit changes it; » marks what goes beyond its end.";
+}
+
 function render({ model, el }) {
   el.classList.add("obdb-split-panel");
   const boxes = ["frames", "leaks", "classes", "clusters"].map((name) => element("div", `obdb-panel-${name}`));
   const [frames, leaks, classes, clusters] = boxes;
   const key = element("div", "obdb-panel-key");
-  const fill = element("span", "obdb-key-fill");
-  const tick = element("span", "obdb-key-tick");
-  const ghost = element("span", "obdb-key-ghost");
-  key.append(fill, element("span", "", "share in val"), tick, element("span", "", "wanted"), ghost, element("span", "", "before"));
   el.append(frames, leaks, key, classes, clusters);
   const draw = () => {
     draw_frames(model, frames);
     draw_leaks(model, leaks);
+    draw_key(model.get("classes"), key);
     const scrolled = classes.querySelector(".obdb-balance-rows")?.scrollTop ?? 0;
     draw_balance(model.get("classes"), "Classes", classes);
     draw_balance(model.get("clusters"), "Clusters", clusters);
