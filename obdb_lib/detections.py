@@ -12,8 +12,8 @@ import pandas as pd
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU, BoxSet, match
 from obdb_lib.cache import atomic_writer
+from obdb_lib.detecting import DETECTION_COLUMNS
 from obdb_lib.errors import CacheError
-from obdb_lib.evaluation import DETECTION_COLUMNS
 from obdb_lib.snapshots import BOX, Snapshot
 
 
