@@ -13,6 +13,9 @@ from obdb_lib.cache import write_json
 from obdb_lib.curves import confidence_sweep
 from obdb_lib.matches import NOTHING, Bools, Matches
 
+ClassMetrics = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""class -> TP, FP, FN, precision, recall, f1 -> confidence -> IoU -> value."""
+
 UPSTREAM_IOU = 0.3
 """Upstream counted a plant as found at this overlap; VOC's own rule is .5."""
 ALL_POINT = "all-point"
@@ -76,14 +79,14 @@ def write_average_precision(folder: Path, result: dict[str, Any], *, when: datet
     return path
 
 
-def class_metrics(matches: Matches, confidences: Sequence[float]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+def class_metrics(matches: Matches, confidences: Sequence[float]) -> ClassMetrics:
     """Upstream's ``class_metrics.json``: class -> TP, FP, FN, precision, recall, f1 -> confidence -> IoU -> value.
 
     Same keys, other counts: upstream counted a detection once for each annotation it met (its FP could fall below
     zero); here each annotation is found once. Precision, recall and f1 are 0 where they are not defined, as upstream.
     """
     limits = tuple(float(value) for value in confidences)
-    result: dict[str, dict[str, dict[str, dict[str, float]]]] = {
+    result: ClassMetrics = {
         name: {key: {str(value): {} for value in limits} for key in _COUNTS} for name in matches.classes
     }
     for iou in matches.ious:

@@ -29,7 +29,17 @@ ROWS: list[tuple[str, ...]] = [
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder"),
-        *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
+        *(
+            "detecting",
+            "matches",
+            "intervals",
+            "curves",
+            "confusion",
+            "voc",
+            "cluster_scores",
+            "honest",
+            "metric_figures",
+        ),
     ),
     ("suggest", "review"),
     ("cvat",),
