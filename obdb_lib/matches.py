@@ -198,7 +198,7 @@ def _greedy(
 def _runs(values: IntArray) -> tuple[IntArray, IntArray]:
     """Where runs of equal values start and end."""
     starts = np.flatnonzero(np.diff(values, prepend=-1)).astype(np.int64)
-    return starts, np.append(starts[1:], len(values)).astype(np.int64)
+    return starts, np.append(starts, len(values))[1:].astype(np.int64)
 
 
 def average_precision(hits: Bools, truths: float, weights: Floats | None = None) -> float:
