@@ -41,11 +41,6 @@ class Confusion:
         counts = mine.groupby("img_path").size().rename("n").reset_index()
         return list(counts.sort_values(["n", "img_path"], ascending=[False, True])["img_path"])
 
-    def cells(self) -> dict[tuple[str, str], list[str]]:
-        """(annotated, detected) -> frames, for every cell that is not empty."""
-        pairs = self.events[["annotated", "detected"]].drop_duplicates()
-        return {(a, d): self.frames(a, d) for a, d in pairs.itertuples(index=False)}
-
 
 def confusion(
     detections: pd.DataFrame,
