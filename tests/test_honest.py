@@ -113,6 +113,21 @@ def test_parts_are_equal_judged_on_the_last_epoch_and_kept(tmp_path: Path, monke
     json.dumps(found.to_dict())
 
 
+def test_parts_with_more_train_frames_give_some_up(tmp_path: Path) -> None:
+    snapshot = snapshot_of(records(NAMES, 10))
+    twins = alone(snapshot)
+    recipe = honest._Recipe(snapshot, FrameStore([]), SETTINGS, twins, tmp_path, "mobilenet_v2", None, None)
+    found = strategies(snapshot, twins, nth=5)
+    uneven = {"small": found[WHOLE_VIDEOS], "large": strategies(snapshot, twins)["every 10th frame"]}
+    equal = recipe.equal(uneven, 0)
+    assert [len(split.part("train")) for split in uneven.values()] == [50, 54]
+    assert [len(split.part("train")) for split in equal.values()] == [50, 50]
+    assert len(equal["large"].part("excluded")) == 4
+    assert all(equal[name].part("val") == split.part("val") for name, split in uneven.items())
+    assert set(equal["large"].part("train")) <= set(uneven["large"].part("train"))
+    assert equal["large"].id == recipe.equal(uneven, 0)["large"].id != recipe.equal(uneven, 1)["large"].id
+
+
 def test_a_training_that_was_stopped_is_no_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = snapshot_of(records(NAMES[:4]))
     monkeypatch.setattr(honest._Recipe, "judged", lambda *_: None)

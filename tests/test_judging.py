@@ -147,7 +147,8 @@ def test_class_metrics_have_upstreams_keys_and_each_plant_once(tmp_path: Path) -
 
 def test_clusters_are_judged_on_the_frames_that_show_them() -> None:
     truth = TRUTH.assign(annotation_id=["1", "2", "3", "4"])
-    matches = match_detections(FOUND, truth, PATHS, NAMES)
+    elsewhere = boxes_of(("empty", "Fat hen", *HERE, 0.99), ("b", "Fat hen", *FAR, 0.98))
+    matches = match_detections(pd.concat([FOUND, elsewhere]), truth, PATHS, NAMES)
     scores = cluster_scores(matches, truth, pd.Series({"1": 0, "2": 0, "3": 1, "4": -1})).set_index("cluster")
     # cluster 0: both found, the false one of frame a (.8) between them
     assert scores.loc["0", "ap"] == pytest.approx((51 + 50 * 2 / 3) / 101)
