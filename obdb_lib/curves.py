@@ -65,9 +65,12 @@ def confidence_sweep(
 
 
 def best_thresholds(sweep: pd.DataFrame) -> pd.DataFrame:
-    """The row of ``confidence_sweep`` with the best F1 of each class; of equals the lowest threshold.
+    """The row of ``confidence_sweep`` with the best F1 of each class; of equals the lowest threshold, NaN where no
+    threshold leaves a right detection.
 
     Beware: chosen on the frames that judge, it looks a little better than it will be on new ones.
     """
     known = sweep[sweep["f1"].notna()]
-    return known.loc[known.groupby("object_class", sort=False)["f1"].idxmax()].set_index("object_class")
+    best = known.loc[known.groupby("object_class", sort=False)["f1"].idxmax()].set_index("object_class")
+    best["threshold"] = best["threshold"].where(best["f1"] > 0)
+    return best

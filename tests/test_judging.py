@@ -195,6 +195,7 @@ def test_nothing_found_at_all() -> None:
     matches = match_detections(none, TRUTH, PATHS, NAMES)
     assert precision_recall(matches).empty
     assert confidence_sweep(matches)["f1"].max() == 0
+    assert best_thresholds(confidence_sweep(matches))["threshold"].isna().all(), "no threshold is the best of none"
     assert voc_average_precision(matches)["mAP"] == 0
     assert confusion(none, TRUTH, PATHS, NAMES).matrix[BACKGROUND].tolist() == [1, 3, 0]
     truth = TRUTH.assign(annotation_id=["1", "2", "3", "4"])

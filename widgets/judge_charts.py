@@ -78,7 +78,7 @@ def sweep_chart(sweep: pd.DataFrame, *, title: str | None = None) -> go.Figure:
     columns = min(len(names), FACETS_IN_A_ROW) or 1
     rows = -(-len(names) // columns) or 1
     best = {name: _best(sweep[sweep["object_class"] == name]) for name in names}
-    titles = [f"{name}: F1 {f1:.2f} at {limit:.2f}" for name, (limit, f1) in best.items()]
+    titles = [f"{n}: F1 {f1:.2f} at {at:.2f}" if f1 else f"{n}: nothing is right" for n, (at, f1) in best.items()]
     figure = make_subplots(
         rows, columns, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04, vertical_spacing=0.28 / rows
     )
@@ -97,7 +97,8 @@ def sweep_chart(sweep: pd.DataFrame, *, title: str | None = None) -> go.Figure:
                 hovertemplate="%{y:.2f} at %{x:.2f}<extra>%{fullData.name}</extra>",
             )
             figure.add_trace(line, **place)
-        figure.add_vline(best[name][0], line={"color": INK, "width": 1, "dash": "dot"}, **place)
+        if best[name][1]:
+            figure.add_vline(best[name][0], line={"color": INK, "width": 1, "dash": "dot"}, **place)
     figure.update_yaxes(range=[0, 1.04])
     figure.update_xaxes(range=[0, 1])
     figure.update_xaxes(title_text="score threshold", row=rows)
