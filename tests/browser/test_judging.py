@@ -53,7 +53,7 @@ def test_cells_open_their_frames_and_failures_can_be_chosen(open_lab: OpenLab, t
     lab.wait_for(lambda: picture.count() and picture.first.is_visible(), "the first frame")
     before = picture.first.get_attribute("src")
     lab.screenshot("confusion")
-    other = lab.page.locator(".obdb-cm-cell[data-row='3'][data-column='1']")
+    other = lab.page.locator(".obdb-cm-cell[data-row='3'][data-column='2']")
     other.click()
     lab.wait_for(lambda: "obdb-cm-chosen" in (other.get_attribute("class") or ""), "the chosen cell to be marked")
     lab.wait_for(lambda: picture.first.get_attribute("src") != before, "the frames of the other cell")
