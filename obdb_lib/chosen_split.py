@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from obdb_lib import manifest
+from obdb_lib.boxes import FloatArray
 from obdb_lib.clusters import Clusters
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.embeddings import Embeddings
 from obdb_lib.errors import SplitError, StoreError
+from obdb_lib.kept_map import MAP_NAME, write_map
 from obdb_lib.leaks import SplitReport, report
 from obdb_lib.manifest import Manifest
 from obdb_lib.snapshots import Snapshot
@@ -36,6 +38,7 @@ class SplitKeeper:
         compared: another split whose report is to stand beside that of the chosen one.
         image_roots: folders of the images, for the notebooks that follow.
         summary: key numbers of the run that are not the split's own (clusters, say).
+        xy: (N, 2) place of each of ``embeddings.ids`` on the map, kept for notebook 04; None keeps no map.
     """
 
     store: Store
@@ -48,6 +51,7 @@ class SplitKeeper:
     image_roots: Sequence[str] = ()
     summary: Mapping[str, object] = field(default_factory=dict)
     seed: int = 0
+    xy: FloatArray | None = None
 
     def judge(self, split: Split) -> SplitReport:
         """Balance and leaks of a split."""
@@ -124,5 +128,8 @@ class SplitKeeper:
             "reports": [found.as_dict(), other.as_dict()],
             "summary": summary,
         }
+        if self.xy is not None:
+            write_map(self.folder / MAP_NAME, self.embeddings.ids, self.xy, self.clusters.labels)
+            result["map"] = MAP_NAME
         write_result(self.folder, STAGES[1], result)
         return written

@@ -12,8 +12,8 @@ import pandas as pd
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU, BoxSet, match
 from obdb_lib.cache import atomic_writer
+from obdb_lib.detecting import DETECTION_COLUMNS
 from obdb_lib.errors import CacheError
-from obdb_lib.evaluation import DETECTION_COLUMNS
 from obdb_lib.snapshots import BOX, Snapshot
 
 
@@ -65,11 +65,19 @@ def frame_errors(
     *,
     min_iou: float = DEFAULT_MATCH_IOU,
 ) -> pd.DataFrame:
-    """Matched, missed and extra boxes of each frame (one to one, class by class), the worst frames first."""
+    """Matched, missed and extra boxes of each frame (one to one, class by class), the worst frames first.
+
+    Returns:
+        Index img_path; columns matched, missed, extra (boxes), confused (how many of the missed ones lie under an extra
+        one of another class; they stand in both), errors (missed and extra, a confused plant counted once).
+    """
     rows = []
     for img_path in img_paths:
-        matching = match(detections(img_path), snapshot.boxes(img_path), min_iou=min_iou)
-        counts = (len(matching.pairs), len(matching.unmatched_second), len(matching.unmatched_first))
-        rows.append((img_path, *counts, counts[1] + counts[2]))
-    table = pd.DataFrame(rows, columns=["img_path", "matched", "missed", "extra", "errors"])
+        found, wanted = detections(img_path), snapshot.boxes(img_path)
+        matching = match(found, wanted, min_iou=min_iou)
+        extra, missed = matching.unmatched_first, matching.unmatched_second
+        confused = len(match(found[extra], wanted[missed], min_iou=min_iou, class_aware=False).pairs)
+        errors = len(missed) + len(extra) - confused
+        rows.append((img_path, len(matching.pairs), len(missed), len(extra), confused, errors))
+    table = pd.DataFrame(rows, columns=["img_path", "matched", "missed", "extra", "confused", "errors"])
     return table.sort_values(["errors", "img_path"], ascending=[False, True]).set_index("img_path")

@@ -17,7 +17,7 @@ from obdb_lib.stages import STAGES
 
 OWN_PARAMETERS = {"INTERACTIVE": "a batch has no widgets", "RUN_DIR": "choose the folder with --out"}
 """What the batch gives to every notebook itself, and what to do instead."""
-PATH_PARAMETERS = ("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT", "GIVEN", "MANIFEST")
+PATH_PARAMETERS = ("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT", "COMPARE_WITH", "GIVEN", "MANIFEST")
 STORE = "store"
 """DATA of notebook 1 that means what the database holds already; a folder of that name is ``./store``."""
 SETTINGS_STAGE = STAGES[2]

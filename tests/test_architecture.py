@@ -24,10 +24,13 @@ ROWS: list[tuple[str, ...]] = [
         *("reduction", "tsne", "umap_layout", "projection", "map_quality", "diffusion", "clusters"),
         *("grouping", "split_builder", "splits", "live_numbers", "split_draft", "given", "manifest", "migration"),
         *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics", "chosen_split"),
+        "kept_map",
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
+        *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
+        "metric_figures",
     ),
     ("suggest", "review"),
     ("cvat",),

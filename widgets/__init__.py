@@ -6,9 +6,12 @@ from widgets.charts import balance_chart, bars_chart, curves_chart, show, write_
 from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
+from widgets.confusion_view import ConfusionBrowser, confusion_chart
 from widgets.contact_sheet import contact_sheet
 from widgets.duplicate_sheet import duplicate_sheet
+from widgets.failure_browser import FailureBrowser, failure_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
+from widgets.judge_charts import cluster_score_chart, honest_chart, interval_chart, pr_chart, sweep_chart
 from widgets.map_picture import static_map
 from widgets.search_chart import trials_chart
 from widgets.split_explorer import SplitExplorer
@@ -18,22 +21,31 @@ from widgets.split_report import split_report_chart
 __all__ = [
     "BoxReview",
     "ClusterMap",
+    "ConfusionBrowser",
+    "FailureBrowser",
     "FrameBrowser",
     "SplitExplorer",
     "balance_chart",
     "bars",
     "bars_chart",
     "cluster_chart",
+    "cluster_score_chart",
     "cluster_sheet",
+    "confusion_chart",
     "contact_sheet",
     "curves_chart",
     "duplicate_sheet",
+    "failure_sheet",
     "frame_sheet",
+    "honest_chart",
+    "interval_chart",
+    "pr_chart",
     "progress_for",
     "show",
     "split_picture",
     "split_report_chart",
     "static_map",
+    "sweep_chart",
     "trials_chart",
     "write_plotly_js",
 ]

@@ -25,30 +25,53 @@ TILE_PX = (460, 300)
 LINE_PX = 3
 LAYER_COLOURS = (EXTENDED[0], EXTENDED[1], EXTENDED[2], EXTENDED[3])
 _BAR_PX = 18
+_GAP_PX = 6
 
 
 def draw_frame(
-    img_path: str, load_frame: Callable[[str], Pixels], layers: Layers, size: tuple[int, int]
+    img_path: str, load_frame: Callable[[str], Pixels], layers: Layers, size: tuple[int, int], *, beside: bool = False
 ) -> Image.Image:
-    """A frame shrunk to fit ``size`` with one colour for each layer of boxes; an unreadable one says so."""
+    """A frame shrunk to fit ``size`` with one colour for each layer of boxes; an unreadable one says so.
+
+    Args:
+        beside: draw each layer on a picture of its own, side by side under its name, together as wide as ``size``.
+    """
     try:
-        pixels = load_frame(img_path)
+        full = Image.fromarray(load_frame(img_path))
     except ObdbError as error:
         picture = Image.new("RGB", size, "white")
         ImageDraw.Draw(picture).text((10, 10), str(error)[:300], "black")
         return picture
-    full = Image.fromarray(pixels)
-    picture = shrink(full, *size).convert("RGB")
+    if not beside or len(layers) < 2:
+        picture = shrink(full, *size).convert("RGB")
+        for number, boxes in enumerate(layers.values()):
+            _draw_layer(picture, boxes(img_path), number, picture.width / full.width)
+        return picture
+    width = (size[0] - _GAP_PX * (len(layers) - 1)) // len(layers)
+    plain = shrink(full, width, size[1] - _BAR_PX).convert("RGB")
+    wide = plain.width + _GAP_PX
+    sheet = Image.new("RGB", (wide * len(layers) - _GAP_PX, plain.height + _BAR_PX), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, (name, boxes) in enumerate(layers.items()):
+        picture, found = plain.copy(), boxes(img_path)
+        _draw_layer(picture, found, number, picture.width / full.width)
+        sheet.paste(picture, (number * wide, _BAR_PX))
+        draw.rectangle((number * wide, 3, number * wide + 12, 15), fill=LAYER_COLOURS[number % len(LAYER_COLOURS)])
+        draw.text((number * wide + 18, 4), f"{name}: {len(found)}", "black")
+    return sheet
+
+
+def _draw_layer(picture: Image.Image, boxes: BoxSet, number: int, scale: float) -> None:
+    """The boxes of one layer; the first layer shows class names above, later ones scores, too, below."""
     draw = ImageDraw.Draw(picture)
-    scale = picture.width / full.width
-    for number, boxes in enumerate(layers.values()):
-        colour = LAYER_COLOURS[number % len(LAYER_COLOURS)]
-        for box, name, score in zip(*_columns(boxes(img_path), scale), strict=True):
-            draw.rectangle(box, outline=colour, width=LINE_PX)
-            text = name if number == 0 else f"{name} {score:.2f}"
-            place = (box[0] + 2, box[1] - 13) if number == 0 else (box[0] + 2, box[3] + 1)
-            draw.text(place, text, fill="white", stroke_width=2, stroke_fill="black")
-    return picture
+    colour = LAYER_COLOURS[number % len(LAYER_COLOURS)]
+    for box, name, score in zip(*_columns(boxes, scale), strict=True):
+        draw.rectangle(box, outline=colour, width=LINE_PX)
+        text = name if number == 0 else f"{name} {score:.2f}"
+        place = (box[0] + 2, box[1] - 13) if number == 0 else (box[0] + 2, box[3] + 1)
+        # A box at the border keeps its text inside the picture.
+        place = (place[0], min(max(place[1], 0), picture.height - 13))
+        draw.text(place, text, fill="white", stroke_width=2, stroke_fill="black")
 
 
 def _columns(boxes: BoxSet, scale: float) -> tuple[Any, Any, Any]:
@@ -56,18 +79,32 @@ def _columns(boxes: BoxSet, scale: float) -> tuple[Any, Any, Any]:
 
 
 def frame_sheet(
-    img_paths: Sequence[str], *, load_frame: Callable[[str], Pixels], layers: Layers, columns: int = 3
+    img_paths: Sequence[str],
+    *,
+    load_frame: Callable[[str], Pixels],
+    layers: Layers,
+    columns: int = 3,
+    beside: bool = False,
+    notes: Mapping[str, str] | None = None,
 ) -> Image.Image:
-    """Some frames with their boxes, side by side, each with its file name."""
-    tiles = [draw_frame(img_path, load_frame, layers, TILE_PX) for img_path in img_paths]
+    """Some frames with their boxes, each with its file name and, where there is one, its note.
+
+    Args:
+        beside: each layer on a picture of its own, side by side, instead of all on one.
+        notes: img_path -> a few words.
+    """
+    size = (TILE_PX[0] * (2 if beside else 1), TILE_PX[1])
+    tiles = [draw_frame(img_path, load_frame, layers, size, beside=beside) for img_path in img_paths]
     tallest = max((tile.height for tile in tiles), default=0)
-    wide, high = TILE_PX[0] + 6, tallest + _BAR_PX + 6
+    widest = size[0] if not beside else max((tile.width for tile in tiles), default=size[0])
+    wide, high = widest + 6 + (12 if beside else 0), tallest + _BAR_PX + 6
     rows = -(-max(len(tiles), 1) // columns)
     sheet = Image.new("RGB", (wide * min(columns, max(len(tiles), 1)), high * rows), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (img_path, tile) in enumerate(zip(img_paths, tiles, strict=True)):
         left, top = number % columns * wide, number // columns * high
-        draw.text((left + 2, top + 2), PurePosixPath(img_path).name, "black")
+        note = (notes or {}).get(img_path, "")
+        draw.text((left + 2, top + 2), PurePosixPath(img_path).name + (f": {note}" if note else ""), "black")
         sheet.paste(tile, (left, top + _BAR_PX))
     if not tiles:
         draw.text((10, 10), "There are no frames to show.", "black")
@@ -82,10 +119,21 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         load_frame: the frame as (H, W, 3) uint8 RGB, by img_path.
         layers: name -> boxes of a frame; each layer has its colour and can be switched off. The first shows class
             names, later ones scores, too.
+        beside: each layer on a picture of its own, side by side, instead of all on one.
+        notes: img_path -> a few words shown beside its name.
     """
 
-    def __init__(self, img_paths: Sequence[str], *, load_frame: Callable[[str], Pixels], layers: Layers) -> None:
+    def __init__(
+        self,
+        img_paths: Sequence[str],
+        *,
+        load_frame: Callable[[str], Pixels],
+        layers: Layers,
+        beside: bool = False,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         self._paths, self._load, self._layers = list(img_paths), load_frame, layers
+        self._beside, self._notes = beside, dict(notes or {})
         self._place = ipywidgets.IntSlider(
             0, 0, max(len(self._paths) - 1, 0), description="frame", layout={"width": "420px"}
         )
@@ -109,6 +157,29 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         self._next.on_click(lambda _: self._step(1))
         self._draw()
 
+    @property
+    def img_path(self) -> str:
+        """The frame that is shown; "" when there are none."""
+        return self._paths[self._place.value] if self._paths else ""
+
+    def show_frames(self, img_paths: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
+        """Other frames to step through, the first one at once."""
+        self._paths, self._notes = list(img_paths), dict(notes or {})
+        before = self._place.value
+        self._place.max = max(len(self._paths) - 1, 0)
+        self._place.value = 0
+        if before == 0:
+            self._draw()
+
+    def on_frame(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(img_path)`` whenever a person steps to another frame."""
+        self._place.observe(lambda _: callback(self.img_path), names="value")
+
+    def go_to(self, img_path: str) -> None:
+        """Show one of the frames; one that is not among them changes nothing."""
+        if img_path in self._paths:
+            self._place.value = self._paths.index(img_path)
+
     def _step(self, by: int) -> None:
         self._place.value = min(max(self._place.value + by, 0), self._place.max)
 
@@ -122,8 +193,10 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
             for (name, boxes), box in zip(self._layers.items(), self._shown, strict=True)
         }
         counts = ", ".join(f"{len(boxes(img_path))} {name}s" for name, boxes in self._layers.items())
-        self._text.value = f"<b>{html.escape(img_path)}</b> &nbsp; {html.escape(counts)}"
-        self._image.value = jpeg(draw_frame(img_path, self._load, layers, BROWSER_PX))
+        note = self._notes.get(img_path)
+        told = f"{note}; {counts}" if note else counts
+        self._text.value = f"<b>{html.escape(img_path)}</b> &nbsp; {html.escape(told)}"
+        self._image.value = jpeg(draw_frame(img_path, self._load, layers, BROWSER_PX, beside=self._beside))
 
 
 def _nothing(img_path: str) -> BoxSet:
