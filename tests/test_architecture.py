@@ -14,6 +14,7 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
+        *("variants",),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
@@ -26,6 +27,7 @@ ROWS: list[tuple[str, ...]] = [
         *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics", "chosen_split"),
     ),
     (
+        *("backbones", "families", "takeover", "start_weights"),
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
