@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model, mobilenet_v2
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
@@ -66,6 +66,24 @@ def trunk_of(network: nn.Module) -> nn.Module:
     backbone: Any = network.backbone
     trunk: nn.Module = getattr(backbone, "body", backbone)
     return trunk
+
+
+class FeatureMaps(nn.Module):
+    """A network's trunk alone: normalised pictures (N, 3, H, W) to its maps (N, C, h, w), finest first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        backbone: Any = network.backbone
+        # SSD's further maps need the size it was built for; its first one does not.
+        self.trunk: nn.Module = backbone.features if isinstance(network, SSD) else backbone.body
+        pyramid = isinstance(backbone, PyramidBackbone)
+        self.channels_last = [stage.channels_last for stage in backbone.levels] if pyramid else []
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        found = self.trunk(pixels)
+        maps = list(found.values()) if isinstance(found, dict) else [found]
+        turned = self.channels_last or [False] * len(maps)
+        return [one.permute(0, 3, 1, 2) if last else one for one, last in zip(maps, turned, strict=True)]
 
 
 def square_of(network: nn.Module) -> int | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from obdb_lib.checkpoints import Checkpoint, cpu_state, load_detector, save_checkpoint
+from obdb_lib.detector_embedder import detector_embedder
 from obdb_lib.families import DETECTIONS_PER_IMAGE, SCORE_FLOOR, trunk_of
 from obdb_lib.models import Detector, build_detector
 from obdb_lib.takeover import class_layout
@@ -27,7 +29,6 @@ FAMILIES = {
     "convnext_tiny": 64,
     "swin_t": 64,
     "efficientnet_b0": 64,
-    "wide_resnet50_2": 64,
     "resnext50_32x4d": 64,
     "regnet_y_400mf": 64,
     "densenet121": 64,
@@ -106,3 +107,17 @@ def check_form(found: dict[str, Tensor], image: Tensor) -> None:
     assert bool((boxes[:, 2] <= image.shape[2] + 1e-3).all())
     assert bool((boxes[:, 3] <= image.shape[1] + 1e-3).all())
     assert bool((boxes[:, 2:] > boxes[:, :2]).all())
+
+
+@pytest.mark.parametrize(
+    ("variant", "width"), [("swin_t", 384 + 768), ("ssdlite320_mobilenet_v3_large", 480), ("resnet18", 256 + 512)]
+)
+def test_trunk_of_any_family__embeds_crops(variant: str, width: int, tmp_path: Path) -> None:
+    detector = build_detector(variant, CLASSES, image_size=64, pretrained=False)
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector)))
+    crops = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    vectors = detector_embedder(path).load().embed(crops)
+    assert vectors.shape == (3, width)
+    assert np.isfinite(vectors).all()
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
