@@ -6,9 +6,10 @@ normalisation, image size, split and snapshot travel with the weights, so nothin
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from torch import Tensor
 from obdb_lib import __version__
 from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import TrainingError
-from obdb_lib.models import Detector, DetectorSpec, rebuild_detector, take_over_weights
-from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD
+from obdb_lib.models import Detector, DetectorSpec, rebuild_detector
+from obdb_lib.start_weights import fix_early
+from obdb_lib.takeover import take_over
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "obdb-lab-checkpoint"
 FORMAT_VERSION = 1
@@ -57,7 +61,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "format_version": FORMAT_VERSION,
         "code_version": __version__,
         "spec": checkpoint.spec.to_dict(),
-        "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+        "normalisation": {"mean": list(checkpoint.spec.mean), "std": list(checkpoint.spec.std)},
         "state": checkpoint.state,
         "snapshot_id": checkpoint.snapshot_id,
         "split_id": checkpoint.split_id,
@@ -95,7 +99,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"checkpoint {path} has format {plain.get('format_version')}, this code reads {FORMAT_VERSION}; {advice}"
         )
     try:
-        spec = DetectorSpec(**{**plain["spec"], "classes": tuple(plain["spec"]["classes"])})
+        spec = DetectorSpec.from_dict(plain["spec"])
         names = ("state", "snapshot_id", "split_id", "run_id", "metrics", "resume")
         return Checkpoint(spec, **{name: plain[name] for name in names})
     except (KeyError, TypeError) as error:
@@ -117,16 +121,34 @@ def load_detector(path: Path | str) -> Detector:
     return detector.eval()
 
 
-def start_from(detector: Detector, path: Path | str) -> str:
-    """Begin with an earlier model's weights; its classes may differ. Returns a sentence for the run's record.
+def start_from(detector: Detector, path: Path | str, *, trainable_layers: int = 3) -> str:
+    """Begin with an earlier model's weights; its classes may differ, and its family if the trunk is the same.
+
+    Classes of the same name keep their part of the head. Norms and early stages that the earlier model kept fixed stay
+    fixed. The detector's spec records what was taken over.
+
+    Args:
+        detector: from ``build_detector``; changed in place.
+        trainable_layers: as ``build_detector``.
+
+    Returns:
+        The sentence of ``spec.weights``.
 
     Raises:
         TrainingError: the checkpoint cannot be used or is of another network.
     """
     checkpoint = load_checkpoint(path)
-    left = take_over_weights(detector, checkpoint.state)
-    note = f", {len(left)} tensors of the head anew" if left else ""
-    return f"weights of {path} (run {checkpoint.run_id or 'unknown'}{note})"
+    earlier, own = checkpoint.spec, detector.spec
+    try:
+        taken = take_over(detector, checkpoint.state, own.classes, earlier.classes)
+    except TrainingError as error:
+        raise TrainingError(f"checkpoint {path} ({earlier.architecture}) for {own.variant}: {error}") from error
+    if earlier.frozen_norm and not own.frozen_norm:
+        fix_early(detector.network, own.architecture, trainable_layers)
+    sentence = f"weights of {path} (run {checkpoint.run_id or 'unknown'}): {taken.sentence()}"
+    detector.spec = replace(own, weights=sentence, frozen_norm=own.frozen_norm or earlier.frozen_norm)
+    logger.info("%s: %s", own.variant, sentence)
+    return sentence
 
 
 def cpu_state(module: torch.nn.Module) -> dict[str, Tensor]:

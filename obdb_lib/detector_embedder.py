@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from obdb_lib import paths
 from obdb_lib.crops import DEFAULT_MARGIN
@@ -69,23 +69,23 @@ def detector_embedder(checkpoint: Path | str) -> Embedder:
 def _load(path: Path) -> Network:
     from obdb_lib.checkpoints import load_detector
 
-    detector = load_detector(path)
-    backbone: Any = detector.network.backbone
-    return network_of(_means(cast("nn.Module", backbone.body)))
+    return network_of(_means(load_detector(path).network))
 
 
-def _means(body: nn.Module) -> nn.Module:
+def _means(network: nn.Module) -> nn.Module:
     import torch
+
+    from obdb_lib.families import FeatureMaps
 
     class Means(torch.nn.Module):
         """Means of the deepest feature maps, (N, D)."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.body = body
+            self.maps = FeatureMaps(network)
 
         def forward(self, pixels: Tensor) -> Tensor:
-            maps = list(self.body(pixels).values())[-LEVELS:]
+            maps = self.maps(pixels)[-LEVELS:]
             means = [torch.nn.functional.normalize(one.mean(dim=(2, 3)), dim=1) for one in maps]
             return torch.cat(means, dim=1)
 

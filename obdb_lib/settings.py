@@ -6,7 +6,6 @@ Variants stand as blocks of their own at the top level (``"resnet18": {"run_hpo"
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections import Counter
@@ -14,126 +13,47 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError
 
 from obdb_lib import paths
-from obdb_lib.cache import write_json
 from obdb_lib.errors import SettingsError
+from obdb_lib.settings_blocks import (
+    HYPERPARAMETERS,
+    AugmentationSettings,
+    Count,
+    Flag,
+    Hyperparameters,
+    SearchRanges,
+    SettingsModel,
+    Share,
+    VariantSettings,
+    count_or_infer,
+    load_hyperparameters,
+    mistake_lines,
+    save_hyperparameters,
+)
+from obdb_lib.variants import ARCHITECTURES, SHORT_LIST, architecture_of, did_you_mean, nearest, variant_mistake
 
-ARCHITECTURES = ("mobilenet_v2", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "retina_net")
-"""Networks that a variant name may be, or begin with (``resnet18_weeds_pretrained``)."""
-HYPERPARAMETERS = ("lr", "weight_decay", "momentum", "step_size", "gamma")
+__all__ = [
+    "ARCHITECTURES",
+    "HYPERPARAMETERS",
+    "AugmentationSettings",
+    "Hyperparameters",
+    "SearchRanges",
+    "Settings",
+    "VariantSettings",
+    "architecture_of",
+    "load_hyperparameters",
+    "save_hyperparameters",
+]
+
 HPO_KEYS = ("sherpa_parameters", "hpo_parameters")
 """Both names of the search ranges that upstream's files use."""
 VARIANT_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.-]+")
 """A variant's name becomes part of file names."""
 
 
-def architecture_of(variant: str) -> str | None:
-    """The network a variant name means, or None when it means none."""
-    for name in sorted(ARCHITECTURES, key=len, reverse=True):
-        if variant == name or variant.startswith(f"{name}_"):
-            return name
-    return None
-
-
-def _flag(value: object) -> object:
-    return bool(value) if isinstance(value, int) and value in (0, 1) else value
-
-
-def _unset(value: object) -> object:
-    return None if value is False else value
-
-
-def _count_or_infer(value: object) -> object:
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not whole and value != "infer":
-        raise ValueError(f"input should be a whole number or 'infer'; got {value!r}")
-    return value
-
-
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Unset = BeforeValidator(_unset)
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True, frozen=True)
-
-
-class Hyperparameters(_Model):
-    """What upstream's search chooses; None (``false`` in the JSON) where nothing is chosen.
-
-    Attributes:
-        lr: step of SGD, above 0.
-        momentum: 0..1, below 1.
-        weight_decay: L2 pull towards zero, from 0.
-        step_size: epochs between two cuts of ``lr``.
-        gamma: factor of a cut, 0..1.
-        best_value: what the search or training reached with them (val mAP50 here).
-    """
-
-    lr: Annotated[Annotated[float, Field(gt=0)] | None, Unset] = None
-    momentum: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, Unset] = None
-    weight_decay: Annotated[Annotated[float, Field(ge=0)] | None, Unset] = None
-    step_size: Annotated[Count | None, Unset] = None
-    gamma: Annotated[Annotated[float, Field(gt=0, le=1)] | None, Unset] = None
-    best_value: Annotated[float | None, Unset] = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Upstream's form: ``false`` where nothing is chosen; ``best_value`` only when known."""
-        values = {name: getattr(self, name) for name in sorted(HYPERPARAMETERS)}
-        plain: dict[str, Any] = {name: False if value is None else value for name, value in values.items()}
-        return plain if self.best_value is None else {"best_value": self.best_value, **plain}
-
-
-class VariantSettings(_Model):
-    """One variant's block.
-
-    Attributes:
-        run_hpo: search before training.
-        use_settings_file: take the hyperparameters of ``save_dir/<variant>_settings.json`` when it is there.
-        optimal_hpo_settings: hyperparameters given by hand.
-        pretrained_model_path: checkpoint to start from; its classes may differ.
-    """
-
-    run_hpo: Flag = False
-    use_settings_file: Flag = False
-    optimal_hpo_settings: Hyperparameters = Hyperparameters()
-    pretrained_model_path: str | None = None
-
-
-class SearchRanges(_Model):
-    """``[low, high]`` per hyperparameter; a missing one is not searched. lr and weight_decay use a log scale."""
-
-    lr: list[float] | None = None
-    weight_decay: list[float] | None = None
-    momentum: list[float] | None = None
-    step_size: list[int] | None = None
-    gamma: list[float] | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> SearchRanges:
-        limits = {"lr": (0.0, 10.0), "weight_decay": (0.0, 10.0), "momentum": (0.0, 1.0), "step_size": (1, 10**6)}
-        mistakes = []
-        for name, pair in self.given().items():
-            low, high = limits.get(name, (0.0, 1.0))
-            if len(pair) != 2 or not pair[0] < pair[1]:
-                mistakes.append(f"{name} must be [low, high] with low < high; got {pair}")
-            elif pair[0] < low or pair[1] > high or (name in ("lr", "weight_decay", "gamma") and pair[0] <= 0):
-                above = "above 0" if name in ("lr", "weight_decay", "gamma") else f"from {low:g}"
-                mistakes.append(f"{name} must lie {above} to {high:g}; got {pair}")
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return self
-
-    def given(self) -> dict[str, list[float]]:
-        """The ranges that are searched, by upstream's names."""
-        return {name: list(getattr(self, name)) for name in HYPERPARAMETERS if getattr(self, name) is not None}
-
-
-class Settings(_Model):
+class Settings(SettingsModel):
     """Upstream's keys first, ours below; see the README's table for what each does."""
 
     variants: list[str] = Field(default_factory=list)
@@ -156,7 +76,7 @@ class Settings(_Model):
     max_train_epochs: Count = 100
     max_plateau_count: Count = 20
     search_epochs: Count = 10
-    num_initial_data_points: Annotated[Count | Literal["infer"], BeforeValidator(_count_or_infer)] = "infer"
+    num_initial_data_points: Annotated[Count | Literal["infer"], BeforeValidator(count_or_infer)] = "infer"
     max_num_trials: Count = 16
     hpo_timeout: Annotated[float, Field(gt=0)] = 6000.0
     start_on_checkpoint: Flag = False
@@ -172,6 +92,9 @@ class Settings(_Model):
     seed: Annotated[int, Field(ge=0)] = 0
     vertical_flip: Flag = True
     val_loss: Flag = False
+    best_by: Literal["val_ap50", "val_ap", "val_loss"] = "val_ap50"
+    clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    augmentation: AugmentationSettings = AugmentationSettings()
 
     @classmethod
     def load(cls, path: Path | str) -> Settings:
@@ -210,12 +133,12 @@ class Settings(_Model):
             try:
                 values[name] = VariantSettings.model_validate(block)
             except ValidationError as error:
-                found += _lines(error, name)
+                found += mistake_lines(error, name)
         settings: Settings | None = None
         try:
             settings = cls.model_validate({**fields, "blocks": values})
         except ValidationError as error:
-            found += _lines(error)
+            found += mistake_lines(error)
         found += _variant_mistakes(fields.get("variants", []), blocks)
         if found or settings is None:
             count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
@@ -234,7 +157,7 @@ class Settings(_Model):
             return VariantSettings()
         known = sorted({*self.blocks, *self.variants})
         raise SettingsError(
-            f"variant {name!r} is not in the settings{_nearest(name, known)}; known: {', '.join(known)}"
+            f"variant {name!r} is not in the settings{did_you_mean(nearest(name, known))}; known: {', '.join(known)}"
         )
 
     def hyperparameters(self, name: str, save_dir: Path | None = None) -> Hyperparameters:
@@ -262,25 +185,6 @@ class Settings(_Model):
         return plain
 
 
-def load_hyperparameters(path: Path | str) -> Hyperparameters:
-    """Read ``<variant>_settings.json`` (ours or upstream's).
-
-    Raises:
-        SettingsError: missing, malformed, or with wrong values.
-    """
-    try:
-        return Hyperparameters.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"hyperparameters {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        raise SettingsError(f"hyperparameters {path}:\n" + "\n".join(f"- {line}" for line in _lines(error))) from error
-
-
-def save_hyperparameters(path: Path | str, values: Hyperparameters) -> None:
-    """Write ``<variant>_settings.json`` with upstream's keys, atomically."""
-    write_json(path, values.to_json())
-
-
 def _pairs(pairs: list[tuple[str, Any]], twice: list[str]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
@@ -299,11 +203,12 @@ def _variant_mistakes(given: object, blocks: Iterable[str]) -> list[str]:
     listed = _texts(given)
     mistakes = []
     if given == []:
-        mistakes.append(f"variants: nothing would be trained; list at least one of {', '.join(ARCHITECTURES)}")
+        mistakes.append(f"variants: nothing would be trained; list at least one of {SHORT_LIST}")
     mistakes += [f"variants: {name!r} stands {n} times; keep one" for name, n in Counter(listed).items() if n > 1]
     for name in dict.fromkeys(listed):
-        if architecture_of(name) is None:
-            mistakes.append(f"variants: {name!r} is no known network{_nearest(name, ARCHITECTURES)}")
+        wrong = variant_mistake(name)
+        if wrong:
+            mistakes.append(f"variants: {wrong}")
     for name in dict.fromkeys([*listed, *blocks]):
         if not VARIANT_NAME.fullmatch(name):
             mistakes.append(
@@ -328,28 +233,5 @@ def _sorted_keys(raw: dict[str, Any], mistakes: list[str]) -> tuple[dict[str, An
         elif architecture_of(key) or key in listed:
             blocks[key] = value
         else:
-            mistakes.append(f"{key}: unknown key{_nearest(key, [*known, *HPO_KEYS, *ARCHITECTURES])}")
+            mistakes.append(f"{key}: unknown key{did_you_mean(nearest(key, [*known, *HPO_KEYS, *ARCHITECTURES]))}")
     return fields, blocks
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _lines(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line a mistake: where, what is wanted, what came."""
-    lines = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in (prefix, *item["loc"]) if part != "")
-        if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
-            known = {**VariantSettings.model_fields, **Hyperparameters.model_fields}
-            misplaced = prefix and len(item["loc"]) == 1 and key in HYPERPARAMETERS
-            hint = f"; put it under {prefix}.optimal_hpo_settings" if misplaced else _nearest(key, known)
-            lines.append(f"{place}: unknown key{hint}")
-        else:
-            text = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] == "value_error" else f"; got {item['input']!r}"
-            lines.append(f"{place}: {text[0].lower()}{text[1:]}{given}")
-    return list(dict.fromkeys(lines))

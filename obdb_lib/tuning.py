@@ -64,16 +64,18 @@ class Workbench:
 
     def detector(self, variant: str) -> Detector:
         """The network of a variant as training begins: ImageNet features, or the weights of an earlier model."""
-        start = self.settings.variant(variant).pretrained_model_path
+        block = self.settings.variant(variant)
+        start = block.pretrained_model_path
         detector = build_detector(
             variant,
             self.snapshot.classes,
             image_size=self.settings.image_size,
-            pretrained=False if start else "auto",
+            pretrained=False if start else block.pretrained,
+            trainable_layers=block.trainable_layers,
             seed=self.settings.seed,
         )
         if start:
-            detector.spec = replace(detector.spec, weights=start_from(detector, paths.locate(start)))
+            start_from(detector, paths.locate(start), trainable_layers=block.trainable_layers)
         return detector
 
     def part(self, name: str) -> list[str]:

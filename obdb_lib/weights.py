@@ -27,7 +27,7 @@ DOWNLOAD_TIMEOUT_S = 20.0
 
 @lru_cache(maxsize=8)
 def torchvision_weights(name: str) -> tuple[dict[str, Tensor] | None, str]:
-    """torchvision's default weights of a classifier and their name, or None and the reason why they cannot be had.
+    """torchvision's default weights of a classifier or detector and their name, or None and why they cannot be had.
 
     Read from torch's hub folder when they were fetched before. Asked for once a process.
     """
@@ -42,6 +42,18 @@ def torchvision_weights(name: str) -> tuple[dict[str, Tensor] | None, str]:
         return None, str(error)
     finally:
         socket.setdefaulttimeout(before)
+
+
+def file_hint(name: str) -> str:
+    """Where a file of torchvision's weights can be put by hand, as a part of a sentence; empty for an unknown name."""
+    from torch.hub import get_dir
+    from torchvision.models import get_model_weights
+
+    try:
+        url = str(cast(Any, get_model_weights(name)).DEFAULT.url)
+    except ValueError:
+        return ""
+    return f", or fetch {url} elsewhere and put it into {Path(get_dir()) / 'checkpoints'}"
 
 
 def wheel_weights() -> Path:

@@ -14,6 +14,7 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
+        *("variants", "settings_blocks"),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
@@ -27,6 +28,7 @@ ROWS: list[tuple[str, ...]] = [
         "kept_map",
     ),
     (
+        *("backbones", "families", "takeover", "start_weights"),
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
         *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),

@@ -112,5 +112,45 @@ def test_start_from__tells_what_was_taken_over(tmp_path: Path, detector: Detecto
     save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector), run_id="run7"))
     other = build_detector("mobilenet_v2", ("one", "two", "three"), image_size=64, seed=5)
     sentence = start_from(other, path)
-    assert "run7" in sentence
-    assert "head anew" in sentence
+    assert sentence == (
+        f"weights of {path} (run run7): class head of one, two, three anew; {', '.join(CLASSES)} left out"
+    )
+    assert other.spec.weights == sentence
+    wider = build_detector("mobilenet_v2", ("nettle", *reversed(CLASSES)), image_size=64, pretrained=False)
+    assert f"class head of {CLASSES[1]}, {CLASSES[0]} taken over; class head of nettle anew" in start_from(wider, path)
+    scores = "network.roi_heads.box_predictor.cls_score.weight"
+    assert torch.equal(wider.state_dict()[scores][[0, 3, 2]], detector.state_dict()[scores])
+
+
+def test_start_from__keeps_fixed_what_was_fixed(tmp_path: Path, detector: Detector) -> None:
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector), run_id="run7"))
+    other = build_detector("mobilenet_v2", CLASSES, image_size=64, pretrained=False)
+    start_from(other, path)
+    assert other.spec.frozen_norm
+    learning = {name for name, one in detector.named_parameters() if one.requires_grad}
+    assert {name for name, one in other.named_parameters() if one.requires_grad} == learning
+    save_checkpoint(path, Checkpoint(other.spec, cpu_state(other)))
+    image = torch.rand(3, 64, 48)
+    with torch.inference_mode():
+        first, second = detector.eval()([image])[0], load_detector(path)([image])[0]
+    assert torch.equal(first["scores"], second["scores"])
+
+
+def test_start_from__refuses_another_network_by_name(tmp_path: Path, detector: Detector) -> None:
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector)))
+    other = build_detector("resnet18", CLASSES, image_size=64, pretrained=False)
+    with pytest.raises(TrainingError, match=r"model\.pth \(mobilenet_v2\) for resnet18: only 0 of .* same network"):
+        start_from(other, path)
+
+
+@pytest.mark.parametrize("missing", [("square_size", "mean", "std"), ()])
+def test_checkpoint_of_an_earlier_version__loads(tmp_path: Path, detector: Detector, missing: tuple[str, ...]) -> None:
+    """Version 0.1.0 wrote no square_size, mean and std."""
+    path = tmp_path / "old.pth"
+    save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector)))
+    plain = torch.load(path, weights_only=True)
+    plain["spec"] = {name: value for name, value in plain["spec"].items() if name not in missing}
+    torch.save(plain, path)
+    assert load_detector(path).spec == detector.spec

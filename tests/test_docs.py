@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from obdb_lib.settings import Settings, VariantSettings
+from obdb_lib.settings import AugmentationSettings, Hyperparameters, SearchRanges, Settings, VariantSettings
 from obdb_lib.stages import STAGES
+from obdb_lib.variants import DETECTORS, architecture_of
 from tests.conftest import PROJECT
 
 README = (PROJECT / "README.md").read_text()
@@ -21,16 +24,58 @@ def words_in_code() -> set[str]:
     return {part for text in re.findall(r"`([^`]+)`", README) for part in re.split(r"[^\w-]+", text)}
 
 
-def test_every_setting_is_documented() -> None:
-    wanted = (set(Settings.model_fields) - {"blocks"}) | set(VariantSettings.model_fields)
-    assert not wanted - words_in_code()
+JSON_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "yes or no"}
 
 
-def test_shown_defaults_are_the_defaults() -> None:
-    for key, shown in re.findall(r"^\| `(\w+)` \| `?\"?([\w\[\]]+)\"?`? \|", README, re.M):
-        if key in Settings.model_fields and shown not in ("none", "in"):
-            default = Settings.model_fields[key].get_default(call_default_factory=True)
-            assert json.dumps(default).strip('"').removesuffix(".0") == shown, key
+def type_in_words(schema: dict[str, Any]) -> str:
+    """A field's JSON schema in the words of the README's table."""
+    if "enum" in schema:
+        values = [f"`{value}`" for value in schema["enum"]]
+        return f"{', '.join(values[:-1])} or {values[-1]}"
+    if "const" in schema:
+        return f'"{schema["const"]}"'
+    if "anyOf" in schema:
+        return " or ".join(type_in_words(one) for one in schema["anyOf"] if one.get("type") != "null")
+    return f"{type_in_words(schema['items'])}s" if schema["type"] == "array" else JSON_TYPES[schema["type"]]
+
+
+def default_in_words(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
+    shown = "none" if default is None else json.dumps(default).removesuffix(".0")
+    return shown if default is None or type(default) in (int, float) else f"`{shown}`"
+
+
+def keys_of_the_model() -> dict[str, tuple[str, str]]:
+    """Every key that a settings file may have, with default and type."""
+    blocks = {
+        "": Settings,
+        "<variant>.": VariantSettings,
+        "<variant>.optimal_hpo_settings.": Hyperparameters,
+        "sherpa_parameters.": SearchRanges,
+        "augmentation.": AugmentationSettings,
+    }
+    keys = {}
+    for prefix, model in blocks.items():
+        schema = model.model_json_schema()["properties"]
+        for name, field in model.model_fields.items():
+            if "$ref" not in schema[name] and name != "blocks":
+                keys[f"{prefix}{name}"] = (default_in_words(field), type_in_words(schema[name]))
+    return keys
+
+
+def test_settings_table_is_the_model() -> None:
+    """Both ways: no key without its row, no row without its key, and every default and type as in the code."""
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", README.split("## Settings")[1], re.M)
+    table = {key: (default, kind) for key, default, kind in rows if not key.isupper()}
+    assert len(table) == sum(not key.isupper() for key, *_ in rows), "no key twice"
+    assert table == keys_of_the_model()
+
+
+def test_networks_of_the_readme_are_known() -> None:
+    named = README.split("A variant is a network's name")[1].split("The keys down to")[0]
+    networks = {name for name in re.findall(r"`([a-z_0-9]+)`", named) if name not in ("image_size", "maxvit_t")}
+    assert {name for name in networks if architecture_of(name) is None} == set()
+    assert set(DETECTORS) <= networks
 
 
 @pytest.mark.parametrize("name", ["settings.example.json", "settings.cpu.json"])

@@ -9,7 +9,7 @@ import pytest
 
 from obdb_lib.errors import SettingsError
 from obdb_lib.paths import PROJECT_ROOT
-from obdb_lib.settings import Hyperparameters, Settings, architecture_of, load_hyperparameters, save_hyperparameters
+from obdb_lib.settings import Hyperparameters, Settings, load_hyperparameters, save_hyperparameters
 
 UPSTREAM = {
     "full_hd": 1,
@@ -51,6 +51,62 @@ def test_upstream_file__loads_with_its_keys(tmp_path: Path) -> None:
     assert settings.variant("resnet18_weeds_pretrained").optimal_hpo_settings.step_size == 5
     assert settings.sherpa_parameters.given() == {"lr": [1e-7, 0.01], "weight_decay": [1e-05, 0.9], "step_size": [1, 5]}
     assert settings.num_initial_data_points == "infer"
+
+
+@pytest.mark.parametrize("name", ["settings_file_train_val.json", "settings_readme.json"])
+def test_upstreams_own_files__load_unchanged(shared_data: Path, name: str) -> None:
+    """Every key and value of the file stands in the settings; nothing is dropped or changed."""
+    path = shared_data / "openweeds" / "upstream" / name
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    settings = Settings.load(path)
+    dumped = settings.dump()
+    ranges = raw.pop("hpo_parameters", None) or raw.pop("sherpa_parameters")
+    assert settings.sherpa_parameters.given() == ranges
+    for key, value in raw.items():
+        if key in settings.blocks:
+            for inner, given in value.items():
+                assert dumped[key][inner] == given, (key, inner)
+        else:
+            assert dumped[key] == value, key
+
+
+def test_upstreams_chosen_hyperparameters__load_and_dump_unchanged(shared_data: Path) -> None:
+    path = shared_data / "openweeds" / "upstream" / "resnet18_settings.json"
+    assert load_hyperparameters(path).to_json() == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_any_network_of_torchvision__is_a_variant_with_a_block() -> None:
+    block = {"run_hpo": 1, "pretrained": 0, "trainable_layers": 5}
+    settings = Settings.parse({"variants": ["convnext_tiny", "fcos_resnet50_fpn_4k"], "fcos_resnet50_fpn_4k": block})
+    assert settings.variant("convnext_tiny").pretrained == "auto"
+    assert settings.variant("fcos_resnet50_fpn_4k").pretrained is False
+    assert settings.variant("fcos_resnet50_fpn_4k").trainable_layers == 5
+    assert Settings.parse(json.loads(json.dumps(settings.dump()))) == settings
+
+
+def test_mistakes_in_our_blocks__are_named() -> None:
+    wrong = {
+        "variants": ["vit_b_16", "retinanet_resnet50_fpn_v3"],
+        "resnet18": {"pretrained": "imagenet", "trainable_layers": 6},
+        "augmentation": {"color": 0.1, "hue": 0.9, "scale": [1.0]},
+        "best_by": "val_map50",
+        "clip_norm": 0,
+    }
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse(wrong)
+    text = str(caught.value)
+    for part in (
+        "variants: 'vit_b_16' cannot be used: vit_b_16 takes pictures of one fixed size only",
+        "variants: 'retinanet_resnet50_fpn_v3' could be 'retinanet_resnet50_fpn' under another name or a misspelt",
+        "resnet18.pretrained",
+        "resnet18.trainable_layers: input should be less than or equal to 5; got 6",
+        "augmentation.color: unknown key (did you mean 'colour'?)",
+        "augmentation.hue: input should be less than or equal to 0.5; got 0.9",
+        "augmentation.scale: list should have at least 2 items",
+        "best_by: input should be 'val_ap50', 'val_ap' or 'val_loss'; got 'val_map50'",
+        "clip_norm: input should be greater than 0; got 0",
+    ):
+        assert part in text, (part, text)
 
 
 def test_dump__reads_back_the_same_in_upstreams_form() -> None:
@@ -193,19 +249,3 @@ def test_hyperparameters_of_upstream__load_and_bad_ones_are_named(tmp_path: Path
     path.write_text('{"lr": -1, "momentum": 1.5}', encoding="utf-8")
     with pytest.raises(SettingsError, match=r"(?s)lr: .*momentum: "):
         load_hyperparameters(path)
-
-
-@pytest.mark.parametrize(
-    ("variant", "network"),
-    [
-        ("resnet18", "resnet18"),
-        ("resnet18_weeds_pretrained", "resnet18"),
-        ("resnet152", "resnet152"),
-        ("mobilenet_v2", "mobilenet_v2"),
-        ("retina_net", "retina_net"),
-        ("resnet181", None),
-        ("alexnet", None),
-    ],
-)
-def test_architecture_of(variant: str, network: str | None) -> None:
-    assert architecture_of(variant) == network
