@@ -15,7 +15,7 @@ from obdb_lib.dataset import DetectionDataset
 SHOWN_IMAGES = 4
 SHOWN_SCORE = 0.5
 """Detections from this score on are drawn."""
-TIMINGS = ("seconds", "step_s", "wait_s", "images_per_s", "memory_mb")
+TIMINGS = ("seconds", "step_s", "wait_s", "wait_share", "images_per_s", "memory_mb", "judge_s")
 
 
 class RunLog:
@@ -45,6 +45,10 @@ class RunLog:
                 continue
             group = "val" if name.startswith("val_") else "time" if name in TIMINGS else "train"
             self._writer.add_scalar(f"{group}/{name.removeprefix('val_')}", value, epoch)
+
+    def val(self, epoch: int, val: DetectionDataset, detections: pd.DataFrame) -> None:
+        """Pictures of the first val frames."""
+        self.images(epoch, val, detections)
 
     def images(self, epoch: int, val: DetectionDataset, detections: pd.DataFrame) -> None:
         """The first val frames with their truth (green) and the sure detections (yellow)."""

@@ -17,7 +17,7 @@ ROWS: list[tuple[str, ...]] = [
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "networks", "crops", "vector_store", "dataset", "collect"),
+    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect"),
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
         *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),
@@ -26,7 +26,8 @@ ROWS: list[tuple[str, ...]] = [
         *("leaks", "borders", "nearest", "fairness", "findings", "box_statistics", "chosen_split"),
     ),
     (
-        *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
+        *("models", "checkpoints", "distributed", "trainer", "steps", "epochs", "validation", "runlog"),
+        *("run_files", "training", "hpo", "sherpa_door", "machine"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
     ("suggest", "review"),
