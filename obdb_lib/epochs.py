@@ -58,18 +58,19 @@ def train_one_epoch(
     options, device, world = trainer.options, trainer.device, trainer.world
     trainer.detector.train()
     dataset.set_epoch(state.epoch)
-    batches = epoch_batches(len(dataset), options, state.epoch, world)[state.step :]
+    every = epoch_batches(len(dataset), options, state.epoch, world)
+    batches = every[state.step :]
     started = waited_from = time.monotonic()
     waited, seen = 0.0, 0
     for batch, (images, targets) in zip(batches, _loader(dataset, batches, options, device), strict=True):
         waited += time.monotonic() - waited_from
-        seed = _number(options.seed, state.epoch, state.step, world.rank)
+        seed = step_seed(options, state.epoch, state.step, world.rank)
         losses = take_step(trainer, images, targets, [dataset.img_paths[i] for i in batch], seed=seed)
         state.step += 1
         seen += len(batch)
         for name, value in losses.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
-        task.advance(1, **_told(trainer, state, losses, time.monotonic() - started, waited, seen))
+        task.advance(1, **_told(trainer, state, len(every), losses, time.monotonic() - started, waited, seen))
         if after_step is not None:
             after_step()
         if world.any(stop is not None and stop()):
@@ -89,11 +90,17 @@ def train_one_epoch(
 
 
 def _told(
-    trainer: Trainer, state: RunState, losses: dict[str, float], seconds: float, waited: float, seen: int
+    trainer: Trainer,
+    state: RunState,
+    steps: int,
+    losses: dict[str, float],
+    seconds: float,
+    waited: float,
+    seen: int,
 ) -> dict[str, object]:
-    """What is shown beside the bar: epoch, losses, rate, seconds a step, waiting for data (seconds and share)."""
+    """What is shown beside the bar: epochs done, losses, rate, seconds a step, waiting for data (seconds and share)."""
     return {
-        "epoch": state.epoch + 1,
+        "epoch": f"{state.epoch + state.step / steps:.2f}",
         **{name: f"{value:.3f}" for name, value in losses.items()},
         "lr": f"{float(trainer.optimizer.param_groups[0]['lr']):.2g}",
         "step_s": f"{seconds * trainer.options.batch_size / seen:.2f}",
@@ -111,6 +118,11 @@ def _loader(
     return DataLoader(
         dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers, pin_memory=device.type == "cuda"
     )
+
+
+def step_seed(options: TrainingOptions, epoch: int, step: int, rank: int = 0) -> int:
+    """Seed of all that is random inside the network in a step, so that a resumed run draws what the whole one drew."""
+    return _number(options.seed, epoch, step, rank)
 
 
 def _number(*parts: int) -> int:

@@ -27,7 +27,7 @@ ROWS: list[tuple[str, ...]] = [
     ),
     (
         *("models", "checkpoints", "distributed", "trainer", "steps", "epochs", "validation", "runlog"),
-        *("run_files", "training", "hpo", "sherpa_door", "machine"),
+        *("run_files", "board", "training", "hpo", "sherpa_door", "machine"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
     ("suggest", "review"),

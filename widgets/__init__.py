@@ -10,6 +10,8 @@ from widgets.contact_sheet import contact_sheet
 from widgets.duplicate_sheet import duplicate_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
+from widgets.page_frame import page_frame
+from widgets.run_monitor import RunMonitor, run_monitor
 from widgets.search_chart import trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
@@ -19,6 +21,7 @@ __all__ = [
     "BoxReview",
     "ClusterMap",
     "FrameBrowser",
+    "RunMonitor",
     "SplitExplorer",
     "balance_chart",
     "bars",
@@ -29,7 +32,9 @@ __all__ = [
     "curves_chart",
     "duplicate_sheet",
     "frame_sheet",
+    "page_frame",
     "progress_for",
+    "run_monitor",
     "show",
     "split_picture",
     "split_report_chart",
