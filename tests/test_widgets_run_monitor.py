@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from obdb_lib.progress import track
 from widgets import RunMonitor, page_frame, run_monitor
 from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor, duration
 
+MODULE = import_module("widgets.run_monitor")  # the package has a function of that name
 ROWS = [
     {"epoch": 1.0, "loss": 2.0, "val_loss": 2.5, "val_ap50": 0.1, "lr": 0.02},
     {"epoch": 2.0, "loss": 1.0, "val_loss": float("nan"), "val_ap50": 0.4, "lr": 0.01},
@@ -23,7 +25,7 @@ def info(epoch: float, loss: float) -> dict[str, object]:
 
 
 def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("widgets.run_monitor.SHOWN_EVERY_S", 0.0)
+    monkeypatch.setattr(MODULE, "SHOWN_EVERY_S", 0.0)
     monitor = RunMonitor("Training of <x>")
     with track(monitor.progress, "train x", 4) as task:
         for step in range(2):
@@ -64,7 +66,7 @@ def test_long_runs__keep_few_points() -> None:
 
 def test_headless__a_picture_and_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[tuple[Any, str | None]] = []
-    monkeypatch.setattr("widgets.run_monitor.show", lambda figure, name: shown.append((figure, name)))
+    monkeypatch.setattr(MODULE, "show", lambda figure, name: shown.append((figure, name)))
     monitor = run_monitor("Training of x", False, name="curves-x")
     assert isinstance(monitor, StillMonitor)
     assert not monitor.stop()
