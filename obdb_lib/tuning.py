@@ -61,7 +61,7 @@ class Workbench:
             self.snapshot.annotations,
             self.snapshot.classes,
             image_size=self.settings.image_size,
-            augment=_augmentation(self.settings) if augment else False,
+            augment=augmentation_of(self.settings) if augment else False,
             seed=self.settings.seed,
             progress=self.progress,
         )
@@ -266,7 +266,7 @@ def _some(img_paths: list[str], most: int, rng: np.random.Generator) -> list[str
     return [img_paths[i] for i in sorted(rng.permutation(len(img_paths))[:most])]
 
 
-def _augmentation(settings: Settings) -> Augmentation:
+def augmentation_of(settings: Settings) -> Augmentation:
     """How the settings want training pictures changed; ``augmentation`` names what differs from the usual."""
     given: Any = getattr(settings, "augmentation", None) or {}
     plain = given if isinstance(given, dict) else given.model_dump(exclude_none=True)
