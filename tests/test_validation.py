@@ -62,6 +62,17 @@ def test_judging__changes_neither_weights_nor_mode_nor_dice(val: DetectionDatase
     assert all(torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
+def test_backbone__runs_as_in_judging_and_not_as_in_learning(val: DetectionDataset) -> None:
+    """Dropped paths (convnext, swin) must not get into the features that the detections are made of."""
+    detector = build_detector("mobilenet_v2", CLASSES, image_size=64)
+    modes: list[bool] = []
+    for module in detector.network.backbone.modules():
+        module.register_forward_hook(lambda module, *_: modes.append(module.training))
+    judge(detector.train(), val, device=CPU, losses=True)
+    assert modes
+    assert not any(modes)
+
+
 def test_shared_features__are_forgotten_with_the_block_and_for_other_images() -> None:
     detector = build_detector("mobilenet_v2", CLASSES, image_size=64).eval()
     seen = runs_of_backbone(detector)

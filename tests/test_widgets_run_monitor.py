@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib import import_module
 from typing import Any
 
@@ -42,18 +43,30 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines["val loss"] == ([1.0, 2.0], [2.5, None])
     assert lines["learning rate"][1] == [0.02, 0.01]
     assert "finished" in monitor._line.value
-    assert monitor._button.disabled
+    assert not monitor._button.enabled
 
 
-def test_button__asks_for_a_stop_and_says_so() -> None:
+def test_button__asks_for_a_stop() -> None:
     monitor = RunMonitor("Training")
     assert not monitor.stop()
     with track(monitor.progress, "train x", 10) as task:
         task.advance(1, **info(0.1, 1.0))
-        monitor._button.click()
+        monitor._button.asked = 1  # what the page sends
         assert monitor.stop()
-        assert monitor._button.description == "Stopping ..."
     assert "stopped after 1 of 10 steps" in monitor._line.value
+
+
+def test_interrupt__is_polite_the_first_time_and_only_while_training() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monitor = RunMonitor("Training")
+    with track(monitor.progress, "frames", 3):
+        assert signal.getsignal(signal.SIGINT) is before
+    with track(monitor.progress, "train x", 10):
+        signal.raise_signal(signal.SIGINT)
+        assert monitor.stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_long_runs__keep_few_points() -> None:

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import html
 import math
+import signal
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import pandas as pd
 import plotly.graph_objects as go
 from IPython.display import display
 from plotly.subplots import make_subplots
+from traitlets import Bool, Int, Unicode
 
 from obdb_lib.progress import LogProgress, Progress, Task
-from widgets._base import CallbackErrors
+from widgets._base import STATIC, CallbackErrors, PlainWidget
 from widgets.bars import bars
 from widgets.charts import house_style, show
 from widgets.palette import EXTENDED
@@ -90,6 +94,32 @@ class Curves:
         return house_style(figure, self.title, HEIGHT_PX)
 
 
+class StopButton(PlainWidget):
+    """A button that interrupts the kernel through the server (``static/stop_button.js``).
+
+    Attributes:
+        kernel: id of the kernel, as the server knows it; "" where there is none.
+        label, enabled: what the button shows.
+        asked: how often it was pressed, where the front end can tell while a cell runs.
+    """
+
+    _esm = STATIC / "stop_button.js"
+    kernel = Unicode().tag(sync=True)
+    label = Unicode("Stop").tag(sync=True)
+    enabled = Bool(True).tag(sync=True)
+    asked = Int(0).tag(sync=True)
+
+
+def kernel_id() -> str:
+    """Id of the kernel this code runs in (its connection file is called ``kernel-<id>.json``); "" outside of one."""
+    from ipykernel.connect import get_connection_file
+
+    try:
+        return Path(get_connection_file()).stem.removeprefix("kernel-")
+    except RuntimeError:  # no kernel
+        return ""
+
+
 class _Watch:
     """The training's task: passes steps on to the monitor."""
 
@@ -111,22 +141,20 @@ class _Watch:
 class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untyped
     """Live view of one training; hand its ``progress``, ``stop`` and ``on_epoch`` to ``Workbench.train``.
 
-    The button works while the cell runs: JupyterLab sends widget messages to a subshell of the kernel. Interrupting the
-    kernel ends the training just as politely.
+    The button works while the cell runs: it interrupts the kernel, and while a training is under way an interrupt is a
+    polite request that is met after the step. A second interrupt ends the cell at once (what was earned is kept).
     """
 
     def __init__(self, title: str, name: str | None = None) -> None:
         self.curves, self.name = Curves(title), name
         self._stop = threading.Event()
+        self._default: Any = None
         self._shown_at = -math.inf
         self._errors = CallbackErrors()
         self._bar = ipywidgets.FloatProgress(min=0, max=1, layout={"width": "260px"})
         self._line = ipywidgets.HTML("<span>waiting for the first step</span>")
-        self._button = ipywidgets.Button(
-            description="Stop", icon="stop", tooltip="End after this step and keep the best model"
-        )
-        self._button.add_class("obdb-stop")
-        self._button.on_click(self._errors.guard(self._asked))
+        self._button = StopButton(kernel=kernel_id())
+        self._button.observe(self._errors.guard(self._asked), "asked")
         self._figure = go.FigureWidget(self.curves.figure())
         self._row = ipywidgets.HBox([self._button, self._bar, self._line], layout={"align_items": "center"})
         super().__init__([self._row, self._figure, self._errors.output])
@@ -139,13 +167,19 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
 
     def start(self, title: str, total: int | None) -> Task:
         """Part of ``Progress``."""
-        return _Watch(self, total) if title.startswith(TRAINING) else bars().start(title, total)
+        if not title.startswith(TRAINING):
+            return bars().start(title, total)
+        self._catch_interrupts()
+        return _Watch(self, total)
 
     def finish(self, task: Task) -> None:
         """Part of ``Progress``."""
         if not isinstance(task, _Watch):
             bars().finish(task)
             return
+        if self._default is not None:
+            signal.signal(signal.SIGINT, self._default)
+            self._default = None
         self._redraw()
         whole = task.total is None or task.done >= task.total
         self._end(FINISHED if whole else f"stopped after {task.done} of {task.total} steps; the best model is kept")
@@ -190,13 +224,23 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
             for trace, (x, y) in zip(self._figure.data, self.curves.lines(), strict=True):
                 trace.x, trace.y = x, y
 
-    def _asked(self, button: object) -> None:
+    def _catch_interrupts(self) -> None:
+        """The first interrupt asks for a stop, the next one is an interrupt again."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # signals are the main thread's; a training elsewhere is stopped by the button's message
+        self._default = signal.getsignal(signal.SIGINT)
+
+        def ask(number: int, frame: object) -> None:
+            self._stop.set()
+            signal.signal(signal.SIGINT, self._default)
+
+        signal.signal(signal.SIGINT, ask)
+
+    def _asked(self, change: object) -> None:
         self._stop.set()
-        self._button.disabled = True
-        self._button.description = "Stopping ..."
 
     def _end(self, words: str) -> None:
-        self._button.disabled, self._button.description = True, "Stop"
+        self._button.enabled, self._button.label = False, "Stop"
         self._bar.value = 1.0 if words == FINISHED else self._bar.value
         self._line.value = f"<span>{html.escape(words)}</span>"
 

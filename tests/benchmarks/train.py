@@ -95,7 +95,7 @@ def reference_step(network: nn.Module, optimizer: torch.optim.Optimizer, images:
     targets = [{name: value.to("cpu") for name, value in target.items()} for target in targets]
     losses = network(images, targets)
     total = sum(losses.values())
-    value = sum(float(loss) for loss in losses.values())
+    value = sum(loss.item() for loss in losses.values())
     if not math.isfinite(value):
         sys.exit(f"loss is {value}, stopping training")
     optimizer.zero_grad()
