@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from torchvision.transforms import v2
 
 from obdb_lib import paths
+from obdb_lib.augmentation import Augmentation, transform_of
 from obdb_lib.cache import atomic_writer, content_hash
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.progress import Progress, tracked
@@ -34,12 +34,6 @@ Sample = tuple[Tensor, Target]
 
 HEADER = 4
 """uint32 numbers in front of the pixels of a cached frame: full width, full height, width, height."""
-MIN_SIDE_PX = 2.0
-"""A box that augmentation leaves thinner than this (pixels at training size) is taken out of the picture's truth."""
-SCALE_RANGE = (0.8, 1.25)
-"""Augmentation shows plants between these factors of their size; widen it for cameras at other heights."""
-SHIFT = 0.1
-"""Augmentation moves the picture by at most this share of its side."""
 
 
 class Frames(Protocol):
@@ -118,24 +112,6 @@ def _read_cached(path: Path) -> SizedFrame | None:
         return None
 
 
-def augmentation(*, vertical_flip: bool = True) -> v2.Transform:
-    """Flips, colour jitter and a small change of scale and place; boxes move along.
-
-    Args:
-        vertical_flip: right for pictures taken straight down, wrong for a slanted view with a horizon.
-    """
-    steps: list[v2.Transform] = [v2.RandomHorizontalFlip()]
-    if vertical_flip:
-        steps.append(v2.RandomVerticalFlip())
-    steps += [
-        v2.RandomApply([v2.RandomAffine(degrees=0, translate=(SHIFT, SHIFT), scale=SCALE_RANGE, fill=114)], p=0.5),
-        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
-        v2.ClampBoundingBoxes(),
-        v2.SanitizeBoundingBoxes(min_size=MIN_SIDE_PX),
-    ]
-    return v2.Compose(steps)
-
-
 class DetectionDataset(Dataset[Sample]):
     """Frames and boxes at training size.
 
@@ -151,8 +127,8 @@ class DetectionDataset(Dataset[Sample]):
             ignored.
         classes: class names; label = position + 1. Boxes of other classes are refused.
         image_size: longest side in pixels at training.
-        augment: True for training, False for judging.
-        vertical_flip: see ``augmentation``.
+        augment: False for judging; True for training with the usual changes, or an ``Augmentation`` that says which.
+        vertical_flip: of the usual changes: right for pictures taken straight down, wrong with a horizon.
 
     Attributes:
         img_paths: the frames that could be read.
@@ -171,13 +147,14 @@ class DetectionDataset(Dataset[Sample]):
         classes: Sequence[str],
         *,
         image_size: int,
-        augment: bool = False,
+        augment: bool | Augmentation = False,
         vertical_flip: bool = True,
         seed: int = 0,
         cache_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.frames, self.image_size, self.augment = frames, image_size, augment
+        self.frames, self.image_size = frames, image_size
+        self.augment = Augmentation(vertical_flip=vertical_flip) if augment is True else augment or None
         self.classes, self.seed, self.cache_dir = tuple(classes), seed, cache_dir
         self.epoch = 0
         self.unreadable: dict[str, str] = {}
@@ -197,7 +174,7 @@ class DetectionDataset(Dataset[Sample]):
             )
         self.truth = annotations[annotations["img_path"].isin(set(self.img_paths))].reset_index(drop=True)
         self._boxes = self._scaled_boxes()
-        self._transform = augmentation(vertical_flip=vertical_flip) if augment else None
+        self._transform = transform_of(self.augment) if self.augment else None
 
     def _check(self, img_paths: Sequence[str], annotations: pd.DataFrame) -> None:
         if not len(img_paths):
@@ -235,13 +212,16 @@ class DetectionDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.img_paths)
 
-    def __getitem__(self, index: int) -> Sample:
-        img_path = self.img_paths[index]
-        pixels = sized_frame(self.frames, img_path, self.image_size, self.cache_dir).pixels
-        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
+    def target(self, index: int) -> Target:
+        """Boxes and labels of a frame as they are, without augmentation."""
         empty = np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.int64)
-        xyxy, labels = self._boxes.get(img_path, empty)
-        target: Target = {"boxes": torch.from_numpy(xyxy.copy()), "labels": torch.from_numpy(labels.copy())}
+        xyxy, labels = self._boxes.get(self.img_paths[index], empty)
+        return {"boxes": torch.from_numpy(xyxy.copy()), "labels": torch.from_numpy(labels.copy())}
+
+    def __getitem__(self, index: int) -> Sample:
+        pixels = sized_frame(self.frames, self.img_paths[index], self.image_size, self.cache_dir).pixels
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1).contiguous()
+        target = self.target(index)
         if self._transform is not None:
             image, target = self._augmented(image, target, index)
         target["image_id"] = torch.tensor([index])

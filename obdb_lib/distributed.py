@@ -69,10 +69,20 @@ class World:
         return torch.device("cuda", self.local_rank) if distributed.get_backend() == "nccl" else torch.device("cpu")
 
 
+def processes() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def first_process() -> bool:
+    """True in the process that judges and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def join() -> Iterator[World]:
     """The processes that torchrun's variables name; NCCL on GPUs, gloo on a CPU."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = processes()
     if size <= 1:
         yield World()
         return

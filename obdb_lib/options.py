@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_LR = 0.01
 DEFAULT_MOMENTUM = 0.9
 DEFAULT_WEIGHT_DECAY = 1e-4
+DEFAULT_CLIP_NORM = 5.0
+BEST_BY = ("val_ap50", "val_ap", "val_loss")
+"""What may decide which epoch is the best; the losses are better when lower."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,18 @@ class TrainingOptions:
 
     Attributes:
         epochs: passes over the training frames.
-        batch_size: frames a step and process.
+        batch_size: frames a step and process. Where they do not fit into memory at once, they go through the network in
+            smaller groups whose gradients are added up, so that the recipe stays the same.
         lr, momentum, weight_decay: of SGD.
         step_size, gamma: cut ``lr`` by ``gamma`` every ``step_size`` epochs (upstream's StepLR); None for both means
             one cosine from ``lr`` to zero over the whole run.
-        max_plateau_count: epochs without a better val mAP50 after which training ends.
+        max_plateau_count: epochs without a better ``best_by`` after which training ends.
+        best_by: column of the history that decides which epoch is kept: val_ap50, val_ap or (as upstream) val_loss.
+        clip_norm: gradients longer than this are shortened; lower it when single batches throw the training off.
         seed: of order, augmentation and sampling.
         workers: loader processes; None chooses (0 on a CPU, where frames come from the cache in 0.2 ms).
         amp: half precision on CUDA; never used on a CPU.
-        val_loss: also compute the losses on val each epoch (a second pass over val).
+        val_loss: also compute the losses on val, in the same pass as the mAP (the backbone runs once for both).
         judge_every: epochs between two judgings on val; the last epoch is always judged.
         device: "cuda", "cpu", ...; None chooses.
     """
@@ -45,6 +51,8 @@ class TrainingOptions:
     step_size: int | None = None
     gamma: float | None = None
     max_plateau_count: int = 20
+    best_by: str = BEST_BY[0]
+    clip_norm: float = DEFAULT_CLIP_NORM
     seed: int = 0
     workers: int | None = None
     amp: bool = True
@@ -57,6 +65,12 @@ class TrainingOptions:
         mistakes = [f"{n} must be at least 1; got {getattr(self, n)}" for n in counts if getattr(self, n) < 1]
         if not 0 < self.lr < math.inf:
             mistakes.append(f"lr must be above 0; got {self.lr}")
+        if not self.clip_norm > 0:
+            mistakes.append(f"clip_norm must be above 0 (inf switches clipping off); got {self.clip_norm}")
+        if self.best_by not in BEST_BY:
+            mistakes.append(f"best_by must be one of {', '.join(BEST_BY)}; got {self.best_by!r}")
+        if self.best_by == "val_loss" and not self.val_loss:
+            mistakes.append("best_by val_loss needs val_loss switched on")
         if (self.step_size is None) != (self.gamma is None):
             mistakes.append("step_size and gamma are given together or not at all")
         if mistakes:
@@ -82,7 +96,7 @@ class TrainingOptions:
         if ("step_size" in given) != ("gamma" in given):
             given = {name: value for name, value in given.items() if name not in ("step_size", "gamma")}
             logger.warning("%s: step_size and gamma work only together; the cosine schedule is used", variant)
-        common = {
+        common: dict[str, Any] = {
             "epochs": settings.max_train_epochs,
             "batch_size": settings.batch_size,
             "max_plateau_count": settings.max_plateau_count,
@@ -90,6 +104,11 @@ class TrainingOptions:
             "workers": settings.workers,
             "val_loss": settings.val_loss,
         }
+        # Keys that a settings file of another version may lack; the defaults above hold then.
+        for name in ("best_by", "clip_norm"):
+            if getattr(settings, name, None) is not None:
+                common[name] = getattr(settings, name)
+        common["val_loss"] = common["val_loss"] or common.get("best_by") == "val_loss"
         return cls(**{**common, **given, **changes})
 
     def hyperparameters(self, best_value: float | None = None) -> Hyperparameters:

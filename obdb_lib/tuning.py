@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from obdb_lib import paths
-from obdb_lib.cache import atomic_writer
+from obdb_lib.augmentation import Augmentation
+from obdb_lib.cache import atomic_writer, write_json
 from obdb_lib.checkpoints import start_from
 from obdb_lib.dataset import DetectionDataset
+from obdb_lib.distributed import first_process, processes
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import DatasetError, SettingsError
 from obdb_lib.frames import FrameStore
@@ -21,7 +26,7 @@ from obdb_lib.progress import Progress
 from obdb_lib.settings import Hyperparameters, Settings
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import Split, by_groups
-from obdb_lib.training import FitResult, TrainingOptions, fit
+from obdb_lib.training import FitResult, OnEpoch, TrainingOptions, fit
 
 JUDGE_SHARE = 0.25
 """Share of the train frames on which a search judges its trials; the val frames stay unseen until the end."""
@@ -56,8 +61,7 @@ class Workbench:
             self.snapshot.annotations,
             self.snapshot.classes,
             image_size=self.settings.image_size,
-            augment=augment,
-            vertical_flip=self.settings.vertical_flip,
+            augment=augmentation_of(self.settings) if augment else False,
             seed=self.settings.seed,
             progress=self.progress,
         )
@@ -122,6 +126,11 @@ class Workbench:
 
     def search(self, variant: str) -> SearchResult:
         """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``."""
+        if processes() > 1:
+            raise SettingsError(
+                f"{variant}: a search runs in one process. Search without torchrun first; then set run_hpo to 0 and "
+                "use_settings_file to 1, and train on all GPUs with what was found"
+            )
         train, judge = self.search_parts()
         options = TrainingOptions.from_settings(
             self.settings, variant, save_dir=self.save_dir, epochs=self.settings.search_epochs
@@ -147,8 +156,27 @@ class Workbench:
             progress=self.progress,
         )
 
-    def train(self, variant: str, hyperparameters: Hyperparameters | None = None, **changes: Any) -> FitResult:
-        """Train a variant on train and judge it on val; goes on with a run that was cut off."""
+    def train(
+        self,
+        variant: str,
+        hyperparameters: Hyperparameters | None = None,
+        *,
+        stop: Callable[[], bool] | None = None,
+        on_epoch: OnEpoch | None = None,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> FitResult:
+        """Train a variant on train and judge it on val; goes on with a run that was cut off.
+
+        What the run was and gave also goes into a folder of its own, ``save_dir/runs/<run id>``: the model,
+        ``record.json`` (with the effective settings), ``history.csv``.
+
+        Args:
+            hyperparameters: a search's best; they go before the settings' own.
+            stop, on_epoch: see ``training.fit``.
+            progress: instead of the workbench's own.
+            changes: fields of ``TrainingOptions`` to set.
+        """
         options = TrainingOptions.from_settings(self.settings, variant, hyperparameters, save_dir=self.save_dir)
         result = fit(
             self.detector(variant),
@@ -160,33 +188,89 @@ class Workbench:
             snapshot_id=self.snapshot.id,
             split_id=self.split.id,
             resume="auto",
-            progress=self.progress,
+            progress=progress or self.progress,
+            stop=stop,
+            on_epoch=on_epoch,
         )
         # The next training writes over <variant>_model.pth; what the store says of this run must stay true.
-        kept = self.save_dir / "runs" / f"{result.run_id}.pth"
-        with atomic_writer(kept) as file:
+        if not first_process():
+            return result
+        folder = self.save_dir / "runs" / result.run_id
+        with atomic_writer(folder / f"{result.run_id}.pth") as file:
             file.write(result.checkpoint.read_bytes())
-        return replace(result, checkpoint=kept)
+        result = replace(result, checkpoint=folder / f"{result.run_id}.pth")
+        with atomic_writer(folder / "history.csv", "w") as file:
+            result.history.to_csv(file, index=False)
+        write_json(folder / "record.json", run_document(result, self))
+        return result
 
 
 def run_document(result: FitResult, workbench: Workbench) -> dict[str, Any]:
-    """What the store keeps of a training (``Store.save_run``)."""
+    """What the store keeps of a training (``Store.save_run``): which data, how, on what, how good, how long."""
+    facts = result.settings
+    named = ("options", "augmentation", "seed", "versions", "hardware", "processes", "train_frames", "val_frames")
+    measured = ("metrics", "best_epoch", "images_per_s", "memory_mb", "frames_at_once")
+    scores = {"best_map50": result.best_map50, "best_map": result.best_map}
     return {
         "_id": result.run_id,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "variant": result.variant,
         "classes": list(result.classes),
         "snapshot_id": workbench.snapshot.id,
         "split_id": workbench.split.id,
+        "split_strategy": workbench.split.strategy,
         "checkpoint": str(result.checkpoint),
-        "best_map50": result.best_map50,
-        "best_map": result.best_map,
+        **{name: None if value != value else value for name, value in scores.items()},
+        "epochs": len(result.history),
         "seconds": result.seconds,
         "partial": result.partial,
         "weights": result.weights,
+        "settings": workbench.settings.dump(),
+        **{name: facts.get(name) for name in (*named, *measured)},
     }
+
+
+RUN_COLUMNS = {
+    "created": "when (UTC)",
+    "variant": "variant",
+    "best_map50": "val mAP50",
+    "best_map": "val mAP",
+    "best_epoch": "best epoch",
+    "epochs": "epochs",
+    "minutes": "minutes",
+    "images_per_s": "images/s",
+    "device": "device",
+    "split_strategy": "split",
+    "split_id": "split id",
+    "snapshot_id": "snapshot id",
+    "partial": "stopped early",
+}
+
+
+def runs_table(documents: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a run of ``Store.runs``, newest first: index run id, columns as ``RUN_COLUMNS`` names them.
+
+    Runs of earlier versions of the lab have gaps where nothing was recorded.
+    """
+    rows = []
+    for document in documents:
+        machine = document.get("hardware") or {}
+        seconds = document.get("seconds")
+        more = {"device": machine.get("gpu") or machine.get("cpu"), "minutes": seconds / 60 if seconds else None}
+        rows.append({"run": document["_id"], **{name: {**document, **more}.get(name) for name in RUN_COLUMNS}})
+    table = pd.DataFrame(rows, columns=["run", *RUN_COLUMNS]).set_index("run")
+    return table.sort_values("created", ascending=False, na_position="last").rename(columns=RUN_COLUMNS)
 
 
 def _some(img_paths: list[str], most: int, rng: np.random.Generator) -> list[str]:
     if len(img_paths) <= most:
         return img_paths
     return [img_paths[i] for i in sorted(rng.permutation(len(img_paths))[:most])]
+
+
+def augmentation_of(settings: Settings) -> Augmentation:
+    """How the settings want training pictures changed; ``augmentation`` names what differs from the usual."""
+    given: Any = getattr(settings, "augmentation", None) or {}
+    plain = given if isinstance(given, dict) else given.model_dump(exclude_none=True)
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+    return Augmentation(**{"vertical_flip": settings.vertical_flip, **plain})

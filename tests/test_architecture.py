@@ -18,7 +18,7 @@ ROWS: list[tuple[str, ...]] = [
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "networks", "crops", "vector_store", "dataset", "collect"),
+    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect"),
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
         *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),
@@ -28,8 +28,8 @@ ROWS: list[tuple[str, ...]] = [
         "kept_map",
     ),
     (
-        *("backbones", "families", "takeover", "start_weights"),
-        *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
+        *("backbones", "families", "takeover", "start_weights", "models", "checkpoints", "distributed", "trainer", "steps"),
+        *("epochs", "validation", "runlog", "run_files", "board", "training", "hpo", "sherpa_door", "machine"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
         *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
         "metric_figures",

@@ -178,6 +178,8 @@ def test_kill_nine__then_resume_equals_the_undisturbed_run(tmp_path: Path) -> No
     resumed = json.loads((killed / "answer0.json").read_text())
     assert resumed["loss"] == pytest.approx(undisturbed["loss"], rel=1e-4)
     assert resumed["best"] == pytest.approx(undisturbed["best"], abs=1e-3)
+    for row, wanted in zip(resumed["val"], undisturbed["val"], strict=True):
+        assert row == pytest.approx(wanted, abs=1e-3)
     assert sorted(file.name for file in (killed / "out").iterdir()) == sorted(f.name for f in (whole / "out").iterdir())
 
 

@@ -45,12 +45,13 @@ def main() -> None:
         build_detector("mobilenet_v2", CLASSES, image_size=64),
         train,
         val,
-        TrainingOptions(epochs=epochs, batch_size=2, device="cpu"),
+        TrainingOptions(epochs=epochs, batch_size=2, device="cpu", val_loss=True),
         save_dir=folder / "out",
         resume=resume,
         stop=slow_step,
     )
     answer = {"rank": rank, "best": result.best_map50, "loss": result.history["loss"].tolist(), "run_id": result.run_id}
+    answer["val"] = result.history[["val_ap50", "val_ap", "val_loss"]].to_numpy().tolist() if rank == "0" else []
     (folder / f"answer{rank}.json").write_text(json.dumps(answer))
 
 

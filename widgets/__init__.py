@@ -13,6 +13,8 @@ from widgets.failure_browser import FailureBrowser, failure_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.judge_charts import cluster_score_chart, honest_chart, interval_chart, pr_chart, sweep_chart
 from widgets.map_picture import static_map
+from widgets.page_frame import page_frame
+from widgets.run_monitor import RunMonitor, run_monitor
 from widgets.search_chart import trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
@@ -24,6 +26,7 @@ __all__ = [
     "ConfusionBrowser",
     "FailureBrowser",
     "FrameBrowser",
+    "RunMonitor",
     "SplitExplorer",
     "balance_chart",
     "bars",
@@ -40,7 +43,9 @@ __all__ = [
     "honest_chart",
     "interval_chart",
     "pr_chart",
+    "page_frame",
     "progress_for",
+    "run_monitor",
     "show",
     "split_picture",
     "split_report_chart",
