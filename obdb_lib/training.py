@@ -96,6 +96,7 @@ def fit(
     resume: bool | Literal["auto"] = False,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> FitResult:
     """Train a detector, judge it on val by COCO mAP50, keep the best.
 
@@ -113,6 +114,7 @@ def fit(
         resume: go on with ``<variant>_last.pth`` if there is one. True refuses one of other data or options; "auto"
             then starts anew and keeps the earlier model as ``<variant>_model_previous.pth``.
         stop: asked after every step; True ends the training politely. So does KeyboardInterrupt.
+        on_epoch: called after each judged epoch with its row of the history.
 
     Raises:
         TrainingError: non-finite loss; datasets that do not fit the detector; a last file of another run.
@@ -136,7 +138,7 @@ def fit(
         }
         day = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         name = run_id or f"{detector.spec.variant}-{day}-{content_hash(facts, length=6)}"
-        run = _Run(trainer, RunState(world.share(name)), Path(save_dir), facts)
+        run = _Run(trainer, RunState(world.share(name)), Path(save_dir), facts, on_epoch)
         run.prepare(resume)
         return run.go(train, val, Path(writer_dir) if writer_dir else None, progress, stop)
 
@@ -158,8 +160,15 @@ def _check(detector: Detector, train: DetectionDataset, val: DetectionDataset) -
 class _Run:
     """One ``fit``: where it stands, and its files."""
 
-    def __init__(self, trainer: Trainer, state: RunState, save_dir: Path, facts: dict[str, Any]) -> None:
-        self.trainer, self.state, self.facts = trainer, state, facts
+    def __init__(
+        self,
+        trainer: Trainer,
+        state: RunState,
+        save_dir: Path,
+        facts: dict[str, Any],
+        on_epoch: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        self.trainer, self.state, self.facts, self.on_epoch = trainer, state, facts, on_epoch
         endings = {"model": "pth", "last": "pth", "settings": "json", "run": "json", "summary": "csv"}
         variant = facts["variant"]
         self.files = {name: save_dir / f"{variant}_{name}.{ending}" for name, ending in endings.items()}
@@ -224,6 +233,8 @@ class _Run:
             self._save_last()
             with atomic_writer(self.files["summary"], "w") as file:
                 pd.DataFrame(state.history).to_csv(file, index=False)
+            if self.on_epoch is not None:
+                self.on_epoch(dict(row))
         world.barrier()
 
     def _judge(self, row: dict[str, float], val: DetectionDataset, log: RunLog) -> bool:

@@ -27,6 +27,8 @@ ROWS: list[tuple[str, ...]] = [
     ),
     (
         *("models", "checkpoints", "distributed", "epochs", "runlog", "training", "hpo", "sherpa_door"),
+        *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
+        *("search_report", "search_run", "early_stopping", "dashboard"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder"),
     ),
     ("suggest", "review"),

@@ -10,22 +10,30 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from obdb_lib import hpo
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.errors import TrainingError
 from obdb_lib.hpo import importance, search, training_objective
 from obdb_lib.models import build_detector
 from obdb_lib.options import TrainingOptions
+from obdb_lib.search_algorithms import make_algorithm
+from obdb_lib.search_run import make_study
+from obdb_lib.search_space import Space
 from obdb_lib.settings import Hyperparameters, SearchRanges, load_hyperparameters
 from obdb_lib.sherpa_door import load_sherpa, study_class
 from tests.tiny_field import CLASSES, make_field
 
 RANGES = {"lr": [1e-5, 1.0], "momentum": [0.1, 0.9]}
+
+
+def random_study(port: int | None = None) -> Any:
+    space = Space({"lr": [0.1, 1.0]})
+    return make_study(space, make_algorithm("random", space, seed=0, max_num_trials=3), dashboard_port=port)
 
 
 def hill(values: Hyperparameters) -> float:
@@ -172,7 +180,7 @@ def test_dashboard__answers_on_the_loopback_only_and_without_debugger() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    study = hpo._make_study({"lr": [0.1, 1.0]}, "random", "infer", 3, None, port)
+    study = random_study(port)
     try:
         trial = study.get_suggestion()
         study.add_observation(trial, 0.4)
@@ -201,7 +209,7 @@ def test_stored_study_pickles__are_refused(tmp_path: Path) -> None:
 
 
 def test_study__repeats_sherpas_own_answers() -> None:
-    study = hpo._make_study({"lr": [0.1, 1.0]}, "random", "infer", 3, None, None)
+    study = random_study()
     assert study.get_best_result() == {}
     sherpa = load_sherpa()
     for number, value in ((1, 0.3), (2, 0.7), (3, math.nan)):

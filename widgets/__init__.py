@@ -7,10 +7,11 @@ from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.contact_sheet import contact_sheet
+from widgets.dashboard_view import show_dashboard
 from widgets.duplicate_sheet import duplicate_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
 from widgets.map_picture import static_map
-from widgets.search_chart import trials_chart
+from widgets.search_chart import history_chart, importance_chart, trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
 from widgets.split_report import split_report_chart
@@ -29,8 +30,11 @@ __all__ = [
     "curves_chart",
     "duplicate_sheet",
     "frame_sheet",
+    "history_chart",
+    "importance_chart",
     "progress_for",
     "show",
+    "show_dashboard",
     "split_picture",
     "split_report_chart",
     "static_map",
