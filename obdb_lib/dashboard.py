@@ -19,6 +19,8 @@ PORTS_TRIED = 20
 OWN_PATH = "/obdb/"
 FILES = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
 HOSTS = (LOOPBACK, "localhost")
+SAME_SITE = ("same-origin", "none")
+"""What a browser says of a click on the page itself, or of an address typed in; other pages may not stop trials."""
 FOREIGN = re.compile(rb'[ \t]*<(?:link|script)\b[^>]*(?:href|src)="https?://[^>]*>(?:\s*</script>)?\n?')
 """Every style and script that Sherpa's pages ask the network for."""
 OWN = (
@@ -64,6 +66,10 @@ class OfflinePages:
         if host not in HOSTS:
             return _answer(start_response, "403 Forbidden", "text/plain", b"This page is for this machine only.")
         path = str(environ.get("PATH_INFO", ""))
+        if path.startswith("/stop") and str(environ.get("HTTP_SEC_FETCH_SITE", "none")) not in SAME_SITE:
+            return _answer(
+                start_response, "403 Forbidden", "text/plain", b"Only the dashboard itself may stop a trial."
+            )
         name = path.removeprefix(OWN_PATH)
         if path.startswith(OWN_PATH) and name in FILES:
             return _answer(start_response, "200 OK", FILES[name], static_file(name))

@@ -20,11 +20,20 @@ from obdb_lib.search_algorithms import Algorithm, make_algorithm
 from obdb_lib.search_objective import EpochObjective, Objective, training_objective
 from obdb_lib.search_record import Record
 from obdb_lib.search_report import importance
-from obdb_lib.search_run import SearchRun, make_study, trials_table
+from obdb_lib.search_run import SearchRun, make_study, open_dashboard, trials_table
 from obdb_lib.search_space import LOG_SCALE, WHOLE_NUMBERS, Space
 from obdb_lib.settings import HYPERPARAMETERS, Hyperparameters, SearchRanges, save_hyperparameters
 
-__all__ = ["LOG_SCALE", "WHOLE_NUMBERS", "Objective", "SearchResult", "importance", "search", "training_objective"]
+__all__ = [
+    "LOG_SCALE",
+    "WHOLE_NUMBERS",
+    "Objective",
+    "SearchResult",
+    "importance",
+    "open_dashboard",
+    "search",
+    "training_objective",
+]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from obdb_lib.cache import content_hash
+from obdb_lib.cache import content_hash, read_json
+from obdb_lib.dashboard import PORT
 from obdb_lib.early_stopping import EarlyStopping, sherpa_rule
 from obdb_lib.errors import ObdbError, TrainingError
 from obdb_lib.progress import Progress, track
@@ -167,6 +169,27 @@ def make_study(
         disable_dashboard=dashboard_port is None,
         dashboard_port=dashboard_port,
     )
+
+
+def open_dashboard(record: Path | str, port: int = PORT) -> Any:
+    """Sherpa's dashboard of a recorded search; its ``close()`` ends it, ``dashboard_port`` says where it is.
+
+    Raises:
+        CacheError: no such record.
+        TrainingError: the file is no record, or no port is free.
+    """
+    sherpa = load_sherpa()
+    stored = read_json(record)
+    if not isinstance(stored, dict) or not {"ranges", "trials"} <= set(stored):
+        raise TrainingError(f"{record} is no record of a search; search_record.studies lists those of a folder")
+    space = Space(stored["ranges"])
+    study = make_study(space, None, bool(stored.get("lower_is_better")), dashboard_port=port)
+    for row in stored["trials"]:
+        trial = sherpa.Trial(row["trial"], {name: row[name] for name in space.names})
+        for epoch, value in row.get("curve") or [(1, row["objective"])]:
+            study.add_observation(trial, _nan(value), int(epoch))
+        study.finalize(trial, row["status"])
+    return study
 
 
 def trials_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
