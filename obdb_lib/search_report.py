@@ -49,13 +49,14 @@ def importance(trials: pd.DataFrame, parameters: Sequence[str], *, seed: int = 0
     proof.
 
     Args:
-        trials: ``SearchResult.trials``; failed and stopped ones are left out.
+        trials: ``SearchResult.trials``; failed ones are left out. Stopped ones count with what they had reached: they
+            are most of what is known of the bad places.
         parameters: columns of ``trials``.
 
     Returns:
         By parameter, highest first; NaN below three trials.
     """
-    good = trials[trials["status"] == "COMPLETED"]
+    good = trials[trials["objective"].notna()]
     values = good["objective"].to_numpy(float)
     moving = [name for name in parameters if good[name].nunique() > 1]
     shares = dict.fromkeys(parameters, math.nan if len(good) < 3 else 0.0)

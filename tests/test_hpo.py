@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,19 @@ def test_real_trials__train_and_judge(tmp_path: Path) -> None:
     assert result.trials["objective"].between(0, 1).all()
     again = search(objective, {"lr": [1e-4, 0.02]}, max_num_trials=1, seed=0)
     assert again.trials.loc[0, "objective"] == result.trials.loc[0, "objective"]
+    assert result.objective == "val_map"
+    assert result.trials["epochs"].tolist() == [4] * 3
+
+    told: list[tuple[int, float]] = []
+    values = Hyperparameters(lr=0.01)
+    loss = replace(objective, name="val_loss")
+    best = loss.by_epoch(values, lambda epoch, value: told.append((epoch, value)) or epoch == 2, 4)
+    assert [epoch for epoch, _ in told] == [1, 2], "training ends soon after it was asked to"
+    assert best == min(value for _, value in told) > 0
+    with pytest.raises(KeyboardInterrupt):
+        replace(objective, stop=lambda: True)(values)
+    learnt = replace(objective, name="train_loss")(values)
+    history = pd.read_csv(tmp_path / "trials" / "mobilenet_v2_summary.csv")
+    assert learnt == pytest.approx(history["loss"].min())
+    with pytest.raises(TrainingError, match="unknown objective 'map'"):
+        training_objective(objective.make_detector, train, judge, objective.options, work_dir=tmp_path, objective="map")
