@@ -152,3 +152,15 @@ def test_wrong_requests__are_named(tmp_path: Path) -> None:
     (tmp_path / "x_trials.json").write_text("[]")
     with pytest.raises(CacheError, match="no record of a search"):
         studies(tmp_path)
+
+
+def test_trial_that_was_cut_off__is_begun_with_the_recorded_parameters(tmp_path: Path) -> None:
+    """Not with what the algorithm would say now: another machine's last digits must not change a trial half-way."""
+    record = tmp_path / "hill_trials.json"
+    search(Hill(tmp_path), RANGES, max_num_trials=2, seed=0, record=record)
+    stored = json.loads(record.read_text())
+    stored["running"] = {"trial": 3, "parameters": {"lr": 0.0123, "momentum": 0.5}}
+    record.write_text(json.dumps(stored))
+    trials = search(Hill(tmp_path), RANGES, max_num_trials=4, seed=0, record=record).trials
+    assert trials.loc[2, ["lr", "momentum"]].tolist() == [0.0123, 0.5]
+    assert trials.loc[3, "lr"] != 0.0123

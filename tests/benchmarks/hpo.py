@@ -3,7 +3,7 @@
 Upstream's five parameters, ranges and numbers of trials (16, of which 5 are initial) on four tasks. What the bars judge
 begins cold: no method is told a good point. A note says how the two best do on digits when both are told the one that
 the lab tells every search (``tuning.KNOWN_GOOD``). GPyOpt on upstream's linear ranges and on log ranges are the same
-where no range is on a log scale. Ranks are of the best loss after 16 trials among all methods of one task and seed; ties
+where no range is on a log scale. Ranks are of the best loss after 16 trials among all methods of a task and seed; ties
 share their mean rank.
 """
 
