@@ -163,6 +163,8 @@ class Workbench:
             stop=stop,
         )
         name = study or variant
+        # What is searched is no part of the key: with use_settings_file it becomes the last search's best.
+        fixed = {n: v for n, v in asdict(options).items() if n not in self.settings.sherpa_parameters.given()}
         own = self.settings.hyperparameters(variant, self.save_dir)
         return search(
             short,
@@ -178,7 +180,7 @@ class Workbench:
             stop=stop,
             settings_path=self.save_dir / f"{variant}_settings.json",
             record=self.save_dir / "search" / f"{name}{SUFFIX}",
-            data_key=[self.snapshot.id, self.split.id, train, judge, asdict(options), self.settings.image_size],
+            data_key=[self.snapshot.id, self.split.id, train, judge, fixed, self.settings.image_size],
             timeout=self.settings.hpo_timeout,
             progress=self.progress,
         )
