@@ -17,11 +17,12 @@ from typing import Any
 
 import pandas as pd
 
+from obdb_lib import dashboard
 from obdb_lib.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
+FORK = multiprocessing.get_context("fork")
 CHATTY = ("GP", "paramz", "sherpa", "werkzeug")
 """Loggers of Sherpa's packages that tell every step of their own at INFO."""
 
@@ -59,6 +60,7 @@ def study_class() -> Any:
 
     class LabStudy(sherpa.Study):  # type: ignore[misc,name-defined]  # sherpa has no types
         results: pd.DataFrame
+        dashboard_port: int
 
         def add_observation(
             self, trial: Any, objective: float, iteration: int = 1, context: dict[str, float] | None = None
@@ -106,7 +108,7 @@ def study_class() -> Any:
             if self.dashboard_process:
                 self._results_channel.df = self.results
 
-        def _run_web_server(self, port: int) -> multiprocessing.Process:
+        def _run_web_server(self, port: int) -> Any:
             with _quiet_logging():
                 app = importlib.import_module("sherpa.app.app").app
             app.parameter_types = {
@@ -114,10 +116,13 @@ def study_class() -> Any:
             }
             app.set_results_channel(self._results_channel)
             app.set_stopping_channel(self._stopping_channel)
-            options = {"host": LOOPBACK, "port": port, "debug": False, "use_reloader": False, "threaded": True}
-            process = multiprocessing.Process(target=app.run, kwargs=options, daemon=True)
+            self.dashboard_port = dashboard.free_port(port)
+            if self.dashboard_port != port:
+                logger.warning("port %d is taken; the dashboard takes %d", port, self.dashboard_port)
+            # fork, as Sherpa does: the channels are inherited and the pages need no second import of everything
+            process = FORK.Process(target=dashboard.serve, args=(app, self.dashboard_port), daemon=True)
             process.start()
-            logger.info("Sherpa's dashboard: http://%s:%d", LOOPBACK, port)
+            logger.info("Sherpa's dashboard: http://%s:%d", dashboard.LOOPBACK, self.dashboard_port)
             return process
 
         def close(self) -> None:

@@ -18,11 +18,15 @@ from obdb_lib.checkpoints import start_from
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.distributed import first_process, processes
 from obdb_lib.duplicates import DuplicateGroups
+from obdb_lib.early_stopping import EarlyStopping
 from obdb_lib.errors import DatasetError, SettingsError
 from obdb_lib.frames import FrameStore
 from obdb_lib.hpo import SearchResult, search, training_objective
 from obdb_lib.models import Detector, build_detector
 from obdb_lib.progress import Progress
+from obdb_lib.search_algorithms import Algorithm
+from obdb_lib.search_objective import ObjectiveName
+from obdb_lib.search_record import SUFFIX
 from obdb_lib.settings import Hyperparameters, Settings
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import Split, by_groups
@@ -30,6 +34,10 @@ from obdb_lib.training import FitResult, OnEpoch, TrainingOptions, fit
 
 JUDGE_SHARE = 0.25
 """Share of the train frames on which a search judges its trials; the val frames stay unseen until the end."""
+
+KNOWN_GOOD = Hyperparameters(lr=0.01, momentum=0.9, weight_decay=1e-4, step_size=3, gamma=0.1)
+"""A first trial of every search: torchvision's detection reference (momentum, decay, cut) with lr for small batches."""
+EARLY_STOPPING = EarlyStopping()
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,28 @@ class Workbench:
         most = self.settings.fake_dataset_len
         return _some(inner.part("train"), most, rng), _some(inner.part("val"), max(most // 2, 1), rng)
 
-    def search(self, variant: str) -> SearchResult:
-        """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``."""
+    def search(
+        self,
+        variant: str,
+        *,
+        algorithm: Algorithm = "bayesian",
+        objective: ObjectiveName = "val_map",
+        early_stopping: EarlyStopping | None = EARLY_STOPPING,
+        study: str | None = None,
+        dashboard_port: int | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> SearchResult:
+        """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``.
+
+        The first trials are points known to be good: the settings' own hyperparameters, then ``KNOWN_GOOD`` moved into
+        the ranges. The record lies in ``save_dir/search/<study>_trials.json``.
+
+        Args:
+            algorithm, early_stopping, dashboard_port: see ``hpo.search``.
+            objective: see ``search_objective.training_objective``.
+            study: name of the study; the variant's when None.
+            stop: asked between trials and after every step of one; what was earned is kept.
+        """
         if processes() > 1:
             raise SettingsError(
                 f"{variant}: a search runs in one process. Search without torchrun first; then set run_hpo to 0 and "
@@ -135,23 +163,34 @@ class Workbench:
         options = TrainingOptions.from_settings(
             self.settings, variant, save_dir=self.save_dir, epochs=self.settings.search_epochs
         )
-        objective = training_objective(
+        short = training_objective(
             lambda: self.detector(variant),
             self.dataset(train, augment=True),
             self.dataset(judge, augment=False),
             options,
             work_dir=self.save_dir / "search" / variant,
+            objective=objective,
+            stop=stop,
         )
+        name = study or variant
+        # What is searched is no part of the key: with use_settings_file it becomes the last search's best.
+        fixed = {n: v for n, v in asdict(options).items() if n not in self.settings.sherpa_parameters.given()}
+        own = self.settings.hyperparameters(variant, self.save_dir)
         return search(
-            objective,
+            short,
             self.settings.sherpa_parameters,
             max_num_trials=self.settings.max_num_trials,
             num_initial_data_points=self.settings.num_initial_data_points,
             seed=self.settings.seed,
-            first=self.settings.hyperparameters(variant, self.save_dir),
+            algorithm=algorithm,
+            first=[own, KNOWN_GOOD],
+            study=name,
+            early_stopping=early_stopping,
+            dashboard_port=dashboard_port,
+            stop=stop,
             settings_path=self.save_dir / f"{variant}_settings.json",
-            record=self.save_dir / "search" / f"{variant}_trials.json",
-            data_key=[self.snapshot.id, self.split.id, train, judge, asdict(options), self.settings.image_size],
+            record=self.save_dir / "search" / f"{name}{SUFFIX}",
+            data_key=[self.snapshot.id, self.split.id, train, judge, fixed, self.settings.image_size],
             timeout=self.settings.hpo_timeout,
             progress=self.progress,
         )

@@ -33,6 +33,8 @@ ROWS: list[tuple[str, ...]] = [
         *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
         *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
         "metric_figures",
+        *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
+        *("search_report", "search_run", "early_stopping", "dashboard"),
     ),
     ("suggest", "review"),
     ("cvat",),

@@ -9,23 +9,32 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from obdb_lib import hpo
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.errors import TrainingError
 from obdb_lib.hpo import importance, search, training_objective
 from obdb_lib.models import build_detector
 from obdb_lib.options import TrainingOptions
+from obdb_lib.search_algorithms import make_algorithm
+from obdb_lib.search_run import make_study
+from obdb_lib.search_space import Space
 from obdb_lib.settings import Hyperparameters, SearchRanges, load_hyperparameters
 from obdb_lib.sherpa_door import load_sherpa, study_class
 from tests.tiny_field import CLASSES, make_field
 
 RANGES = {"lr": [1e-5, 1.0], "momentum": [0.1, 0.9]}
+
+
+def random_study(port: int | None = None) -> Any:
+    space = Space({"lr": [0.1, 1.0]})
+    return make_study(space, make_algorithm("random", space, seed=0, max_num_trials=3), dashboard_port=port)
 
 
 def hill(values: Hyperparameters) -> float:
@@ -172,7 +181,7 @@ def test_dashboard__answers_on_the_loopback_only_and_without_debugger() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    study = hpo._make_study({"lr": [0.1, 1.0]}, "random", "infer", 3, None, port)
+    study = random_study(port)
     try:
         trial = study.get_suggestion()
         study.add_observation(trial, 0.4)
@@ -201,7 +210,7 @@ def test_stored_study_pickles__are_refused(tmp_path: Path) -> None:
 
 
 def test_study__repeats_sherpas_own_answers() -> None:
-    study = hpo._make_study({"lr": [0.1, 1.0]}, "random", "infer", 3, None, None)
+    study = random_study()
     assert study.get_best_result() == {}
     sherpa = load_sherpa()
     for number, value in ((1, 0.3), (2, 0.7), (3, math.nan)):
@@ -233,3 +242,19 @@ def test_real_trials__train_and_judge(tmp_path: Path) -> None:
     assert result.trials["objective"].between(0, 1).all()
     again = search(objective, {"lr": [1e-4, 0.02]}, max_num_trials=1, seed=0)
     assert again.trials.loc[0, "objective"] == result.trials.loc[0, "objective"]
+    assert result.objective == "val_map"
+    assert result.trials["epochs"].tolist() == [4] * 3
+
+    told: list[tuple[int, float]] = []
+    values = Hyperparameters(lr=0.01)
+    loss = replace(objective, name="val_loss")
+    best = loss.by_epoch(values, lambda epoch, value: told.append((epoch, value)) or epoch == 2, 4)
+    assert [epoch for epoch, _ in told] == [1, 2], "training ends soon after it was asked to"
+    assert best == min(value for _, value in told) > 0
+    with pytest.raises(KeyboardInterrupt):
+        replace(objective, stop=lambda: True)(values)
+    learnt = replace(objective, name="train_loss")(values)
+    history = pd.read_csv(tmp_path / "trials" / "mobilenet_v2_summary.csv")
+    assert learnt == pytest.approx(history["loss"].min())
+    with pytest.raises(TrainingError, match="unknown objective 'map'"):
+        training_objective(objective.make_detector, train, judge, objective.options, work_dir=tmp_path, objective="map")

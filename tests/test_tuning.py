@@ -18,7 +18,7 @@ from obdb_lib.frames import FrameStore
 from obdb_lib.settings import Settings
 from obdb_lib.splits import by_groups
 from obdb_lib.store import Store
-from obdb_lib.tuning import Workbench, run_document
+from obdb_lib.tuning import KNOWN_GOOD, Workbench, run_document
 from tests.conftest import PROJECT
 from tests.helpers import random_boxes, snapshot_of, task, write_frames
 
@@ -74,8 +74,11 @@ def test_annotations_list_chooses_tasks_and_unknown_ones_are_named(workbench: Wo
 
 @pytest.mark.slow
 def test_search_then_train_then_start_from_the_model(workbench: Workbench, store: Store) -> None:
+    block = {"variants": ["mobilenet_v2"], "mobilenet_v2": {"use_settings_file": 1}}
+    workbench = changed(workbench, blocks=Settings.parse(block).blocks)
     found = workbench.search("mobilenet_v2")
     assert len(found.trials) == 2
+    assert found.trials.loc[0, "lr"] == KNOWN_GOOD.lr
     again = workbench.search("mobilenet_v2")
     assert again.trials["seconds"].tolist() == found.trials["seconds"].tolist(), "recorded trials are not run again"
     result = workbench.train("mobilenet_v2", found.best)

@@ -8,6 +8,7 @@ from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.confusion_view import ConfusionBrowser, confusion_chart
 from widgets.contact_sheet import contact_sheet
+from widgets.dashboard_view import show_dashboard
 from widgets.duplicate_sheet import duplicate_sheet
 from widgets.failure_browser import FailureBrowser, failure_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
@@ -15,7 +16,7 @@ from widgets.judge_charts import cluster_score_chart, honest_chart, interval_cha
 from widgets.map_picture import static_map
 from widgets.page_frame import page_frame
 from widgets.run_monitor import RunMonitor, run_monitor
-from widgets.search_chart import trials_chart
+from widgets.search_chart import history_chart, importance_chart, trials_chart
 from widgets.split_explorer import SplitExplorer
 from widgets.split_picture import split_picture
 from widgets.split_report import split_report_chart
@@ -44,9 +45,12 @@ __all__ = [
     "interval_chart",
     "pr_chart",
     "page_frame",
+    "history_chart",
+    "importance_chart",
     "progress_for",
     "run_monitor",
     "show",
+    "show_dashboard",
     "split_picture",
     "split_report_chart",
     "static_map",
