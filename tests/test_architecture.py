@@ -28,7 +28,17 @@ ROWS: list[tuple[str, ...]] = [
         "kept_map",
     ),
     (
-        *("backbones", "families", "takeover", "start_weights", "models", "checkpoints", "distributed", "trainer", "steps"),
+        *(
+            "backbones",
+            "families",
+            "takeover",
+            "start_weights",
+            "models",
+            "checkpoints",
+            "distributed",
+            "trainer",
+            "steps",
+        ),
         *("epochs", "validation", "runlog", "run_files", "board", "training", "hpo", "sherpa_door", "machine"),
         *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
         *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
