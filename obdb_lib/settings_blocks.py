@@ -30,6 +30,13 @@ def count_or_infer(value: object) -> object:
     return value
 
 
+def _auto_or_flag(value: object) -> object:
+    value = _flag(value)
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError(f"input should be 'auto', true or false; got {value!r}")
+    return value
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Unset = BeforeValidator(_unset)
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -83,7 +90,7 @@ class VariantSettings(SettingsModel):
     use_settings_file: Flag = False
     optimal_hpo_settings: Hyperparameters = Hyperparameters()
     pretrained_model_path: str | None = None
-    pretrained: Annotated[bool | Literal["auto"], BeforeValidator(_flag)] = "auto"
+    pretrained: Annotated[bool | Literal["auto"], BeforeValidator(_auto_or_flag)] = "auto"
     trainable_layers: Annotated[int, Field(ge=0, le=5)] = 3
 
 

@@ -95,10 +95,11 @@ def test_mistakes_in_our_blocks__are_named() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.parse(wrong)
     text = str(caught.value)
+    assert text.startswith("settings: 9 mistakes:")
     for part in (
         "variants: 'vit_b_16' cannot be used: vit_b_16 takes pictures of one fixed size only",
         "variants: 'retinanet_resnet50_fpn_v3' could be 'retinanet_resnet50_fpn' under another name or a misspelt",
-        "resnet18.pretrained",
+        "resnet18.pretrained: input should be 'auto', true or false; got 'imagenet'",
         "resnet18.trainable_layers: input should be less than or equal to 5; got 6",
         "augmentation.color: unknown key (did you mean 'colour'?)",
         "augmentation.hue: input should be less than or equal to 0.5; got 0.9",
