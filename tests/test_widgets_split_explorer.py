@@ -184,6 +184,7 @@ def test_an_empty_part_has_no_leak_to_be_glad_of(
     draft.assign(draft.img_paths, part)
     explorer.refresh()
     assert [(one["value"], one["why"], one["test"]) for one in explorer._panel.leaks] == [(None, words, None)] * 3
+    assert f"no {explorer._panel.classes['empty']} frames" == words
     draft.assign(draft.img_paths[:30], "test")
     explorer.refresh()
     assert None not in [one["test"] for one in explorer._panel.leaks], "test can still be asked about the other part"

@@ -27,9 +27,12 @@ SPLIT_COLUMN = "split"
 PANEL_PX = 316
 KEYS = {"train": "t", "val": "v", "test": "e", "excluded": "x", BUILDER: "b"}
 HELP = {
-    **{part: f"put the selected frames and their groups into {part}" for part in ("train", "val", "test")},
+    **{
+        part: f"put the selected frames into {part}; their groups too, while they are kept whole"
+        for part in ("train", "val", "test")
+    },
     EXCLUDED: "leave the selected frames out, alone: a bad frame says nothing about its group",
-    BUILDER: "back to where the builder had put them, with their groups",
+    BUILDER: "back to where the builder had put them; their groups too, while they are kept whole",
 }
 FIRST_COLUMNS = (
     *(SPLIT_COLUMN, CLASS_COLUMN, "cluster", "task_name", "session", "camera", "video", "size", "distortion"),

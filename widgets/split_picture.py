@@ -83,7 +83,8 @@ def _draw_balance(axes: Axes, balance: Balance, target: dict[str, float], title:
     wanted = told["target"]
     rows = _worth_showing(told["rows"], wanted)
     more = len(told["rows"]) - len(rows)
-    note = f"mix off by {told['jsd']:.4f} bit" + (f"; {more} closer ones not shown" if more else "")
+    mix = f"no boxes in {told['empty']}" if told["empty"] else f"mix off by {told['jsd']:.4f} bit"
+    note = mix + (f"; {more} closer ones not shown" if more else "")
     axes.set_title(note, loc="right", color=MUTED, fontsize=9)
     shares = [row["share"] for row in rows]
     scale, places = told["scale"], np.arange(len(rows))

@@ -8,6 +8,7 @@ import numpy as np
 from traitlets import Bool, Dict, Int, List, Unicode
 
 from obdb_lib.split_draft import EXCLUDED, Balance, SplitNumbers
+from obdb_lib.splits import PARTS
 from widgets._base import STATIC, PlainWidget
 from widgets.palette import PART_COLOURS
 
@@ -71,8 +72,8 @@ class SplitPanel(PlainWidget):
         leaks: one {title, help, value, before, test, test_before, why, test_why} per leak: rates 0..1 of the frames of
             val (test), None where not known; ``why`` then says what is missing. Test's is the larger of train and val
             leaking into it, None without a test part.
-        classes, clusters: {rows, jsd, before, target, test_target, scale}; a row is {label, share, before, test, boxes,
-            note, test_note}; a bar ends at ``scale``.
+        classes, clusters: {rows, jsd, before, target, test_target, scale, empty}; a row is {label, share, before, test,
+            boxes, note, test_note}; a bar ends at ``scale``; ``empty`` names val or train where it has no boxes.
         turn: counts how often other numbers were told.
     """
 
@@ -169,7 +170,8 @@ def balance_rows(now: Balance, before: Balance, target: dict[str, float], *, by_
         for place in order
     ]
     told = {"rows": rows, "jsd": now.jsd, "before": before.jsd, "target": wanted, "test_target": test_wanted}
-    return told | {"scale": bar_scale(wanted, test_wanted)}
+    empty = [part for part in ("val", "train") if not now.boxes[:, PARTS.index(part)].any()]
+    return told | {"scale": bar_scale(wanted, test_wanted), "empty": "".join(empty[:1])}
 
 
 def share_note(share: float, wanted: float, *, low: float = LOW_SHARE, high: float = HIGH_SHARE) -> str:

@@ -51,7 +51,7 @@ function draw_frames(model, box) {
     dot.style.background = one.colour;
     const moved = one.count - one.before;
     const judged = one.part !== "excluded" && used;
-    if (one.note) word.title = `${NOTES[one.note]} frames in ${one.part}: ${percent(one.share)}, wanted ${percent(one.target)}`;
+    if (one.note) word.title = `${one.note === "none" ? "no" : NOTES[one.note]} frames in ${one.part}: ${percent(one.share)}, wanted ${percent(one.target)}`;
     word.append(
       dot, element("span", "obdb-frames-count", `${one.part} ${number(one.count)}`),
       element("span", "obdb-delta", moved ? `${moved > 0 ? "+" : "−"}${number(Math.abs(moved))}` : ""),
@@ -127,7 +127,7 @@ function draw_track(row, balance) {
   return track;
 }
 
-function draw_rows(balance, box) {
+function draw_rows(balance, box, titled) {
   const list = element("div", "obdb-balance-rows");
   for (const row of balance.rows) {
     const line = element("div", `obdb-balance-row${row.note ? " obdb-odd" : ""}`);
@@ -141,7 +141,7 @@ function draw_rows(balance, box) {
     }
     list.append(line);
   }
-  if (has_test(balance)) {
+  if (has_test(balance) && titled) {
     const head = element("div", "obdb-balance-row obdb-columns-head");
     head.append(
       element("span", "obdb-label", ""), element("span", "obdb-track-gap", ""), element("span", "obdb-share", "val"),
@@ -179,11 +179,11 @@ function draw_balance(balance, title, box) {
   if (!balance.rows) return;
   const delta = Math.abs(balance.jsd - balance.before) >= 0.00005
     ? ` (${balance.jsd > balance.before ? "+" : "−"}${Math.abs(balance.jsd - balance.before).toFixed(4)})` : "";
-  const head = heading(title, `mix off by ${balance.jsd.toFixed(4)} bit${delta}`);
+  const head = heading(title, balance.empty ? `no boxes in ${balance.empty}` : `mix off by ${balance.jsd.toFixed(4)} bit${delta}`);
   head.title = "Jensen-Shannon divergence of val's mix from that of train: 0 is the same mix, 1 nothing in common";
   box.append(head);
   if (balance.rows.length > MANY[title]) draw_columns(balance, box);
-  else draw_rows(balance, box);
+  else draw_rows(balance, box, title === "Classes"); // the first list names the columns
 }
 
 function draw_key(balance, key) {
