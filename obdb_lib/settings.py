@@ -94,6 +94,9 @@ class Settings(SettingsModel):
     val_loss: Flag = False
     best_by: Literal["val_ap50", "val_ap", "val_loss"] = "val_ap50"
     clip_norm: Annotated[float, Field(gt=0)] = 5.0
+    hpo_algorithm: Literal["bayesian", "gpyopt", "tpe", "random", "successive_halving"] = "bayesian"
+    hpo_objective: Literal["val_map", "val_loss", "train_loss"] = "val_map"
+    hpo_early_stopping: Flag = True
     augmentation: AugmentationSettings = AugmentationSettings()
 
     @classmethod

@@ -24,8 +24,6 @@ from obdb_lib.frames import FrameStore
 from obdb_lib.hpo import SearchResult, search, training_objective
 from obdb_lib.models import Detector, build_detector
 from obdb_lib.progress import Progress
-from obdb_lib.search_algorithms import Algorithm
-from obdb_lib.search_objective import ObjectiveName
 from obdb_lib.search_record import SUFFIX
 from obdb_lib.settings import Hyperparameters, Settings
 from obdb_lib.snapshots import Snapshot
@@ -136,9 +134,7 @@ class Workbench:
         self,
         variant: str,
         *,
-        algorithm: Algorithm = "bayesian",
-        objective: ObjectiveName = "val_map",
-        early_stopping: EarlyStopping | None = EARLY_STOPPING,
+        early_stopping: EarlyStopping = EARLY_STOPPING,
         study: str | None = None,
         dashboard_port: int | None = None,
         stop: Callable[[], bool] | None = None,
@@ -149,8 +145,8 @@ class Workbench:
         the ranges. The record lies in ``save_dir/search/<study>_trials.json``.
 
         Args:
-            algorithm, early_stopping, dashboard_port: see ``hpo.search``.
-            objective: see ``search_objective.training_objective``.
+            early_stopping: which trials are ended, where ``hpo_early_stopping`` of the settings wants that.
+            dashboard_port: see ``hpo.search``.
             study: name of the study; the variant's when None.
             stop: asked between trials and after every step of one; what was earned is kept.
         """
@@ -169,7 +165,7 @@ class Workbench:
             self.dataset(judge, augment=False),
             options,
             work_dir=self.save_dir / "search" / variant,
-            objective=objective,
+            objective=self.settings.hpo_objective,
             stop=stop,
         )
         name = study or variant
@@ -182,10 +178,10 @@ class Workbench:
             max_num_trials=self.settings.max_num_trials,
             num_initial_data_points=self.settings.num_initial_data_points,
             seed=self.settings.seed,
-            algorithm=algorithm,
+            algorithm=self.settings.hpo_algorithm,
             first=[own, KNOWN_GOOD],
             study=name,
-            early_stopping=early_stopping,
+            early_stopping=early_stopping if self.settings.hpo_early_stopping else None,
             dashboard_port=dashboard_port,
             stop=stop,
             settings_path=self.save_dir / f"{variant}_settings.json",
