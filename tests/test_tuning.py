@@ -15,7 +15,7 @@ from obdb_lib.errors import CacheError, DatasetError, SettingsError
 from obdb_lib.evaluation import detect
 from obdb_lib.formats import coco
 from obdb_lib.frames import FrameStore
-from obdb_lib.settings import Settings
+from obdb_lib.settings import Hyperparameters, Settings, save_hyperparameters
 from obdb_lib.splits import by_groups
 from obdb_lib.store import Store
 from obdb_lib.tuning import KNOWN_GOOD, Workbench, run_document
@@ -79,6 +79,7 @@ def test_search_then_train_then_start_from_the_model(workbench: Workbench, store
     found = workbench.search("mobilenet_v2")
     assert len(found.trials) == 2
     assert found.trials.loc[0, "lr"] == KNOWN_GOOD.lr
+    save_hyperparameters(workbench.save_dir / "mobilenet_v2_settings.json", Hyperparameters(lr=0.0123))
     again = workbench.search("mobilenet_v2")
     assert again.trials["seconds"].tolist() == found.trials["seconds"].tolist(), "recorded trials are not run again"
     result = workbench.train("mobilenet_v2", found.best)
