@@ -1,0 +1,62 @@
+"""A training in JupyterLab: live curves, a Stop button that works while the cell runs, TensorBoard in the same page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import OpenLab
+from tests.browser.harness import save_notebook
+
+CELLS = [
+    """
+from pathlib import Path
+from IPython.display import display
+from obdb_lib.board import open_board
+from obdb_lib.models import build_detector
+from obdb_lib.options import TrainingOptions
+from obdb_lib.training import fit
+from tests.tiny_field import CLASSES
+from tests.train_script import datasets
+from widgets import page_frame, run_monitor
+""",
+    """
+train, val = datasets(Path("field"))
+board = open_board("logs", port=0)
+display(page_frame(board.url, "TensorBoard", height=420))
+""",
+    """
+monitor = run_monitor("Training of mobilenet_v2", True, name="curves")
+options = TrainingOptions(epochs=400, batch_size=2, device="cpu", max_plateau_count=400, val_loss=True)
+result = fit(build_detector("mobilenet_v2", CLASSES, image_size=64), train, val, options, save_dir="out",
+             writer_dir="logs", progress=monitor.progress, stop=monitor.stop, on_epoch=monitor.on_epoch)
+monitor.show_whole(result.history)
+""",
+]
+MONITOR = ".obdb-run-monitor"
+
+
+@pytest.mark.slow
+def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) -> None:
+    save_notebook(tmp_path / "train.ipynb", CELLS)
+    lab = open_lab(tmp_path)
+    lab.open_notebook("train.ipynb")
+    lab.page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }")
+    lab.page.wait_for_selector(f"{MONITOR} .js-plotly-plot .scatterlayer .trace", timeout=90_000)
+    line = lab.page.locator(f"{MONITOR} .widget-html").first
+    lab.wait_for(lambda: "left" in line.inner_text(), "the line of numbers")
+    points = lab.page.locator(f"{MONITOR} .scatterlayer .point")
+    lab.wait_for(lambda: points.count() >= 4, "points of two epochs in the live curves")
+    lab.page.locator(MONITOR).scroll_into_view_if_needed()
+    lab.screenshot("run-monitor-live")
+    lab.page.locator(f"{MONITOR} button.obdb-stop").click()  # the cell is busy: the server has to carry the wish
+    lab.wait_for(lambda: "stopped after" in line.inner_text(), "the training to end")
+    lab.wait_for(lambda: len(lab.notebook()["cells"][2]["outputs"]) >= 2, "the chart that stays")
+    assert not lab.failed_cells()
+    assert lab.eval_in_kernel("[result.partial, len(result.history) < 400, result.checkpoint.exists()]") == [True] * 3
+    lab.page.locator(".obdb-page-frame summary").click()
+    frame = lab.page.frame_locator(".obdb-page-frame iframe")
+    lab.wait_for(lambda: frame.locator("card-view, scalar-card").count() > 0, "TensorBoard's cards")
+    lab.page.locator(".obdb-page-frame").scroll_into_view_if_needed()
+    lab.screenshot("run-monitor-tensorboard")
