@@ -63,6 +63,6 @@ def test_trials_chart_leaves_failed_trials_out(objective: list[float]) -> None:
     trials = pd.DataFrame({"trial": [1, 2], "lr": [0.01, 0.001], "objective": objective, "status": "", "note": ""})
     good = int(pd.Series(objective).notna().sum())
     figure = trials_chart(trials)
-    assert [axis.label for axis in figure.data[0].dimensions] == ["lr (log)", "objective (val mAP50)"]
+    assert [axis.label for axis in figure.data[0].dimensions] == ["lr (log)", "val mAP50"]
     assert len(figure.data[0].dimensions[0].values) == good
     assert f"{good} of 2" in figure.layout.title.text
