@@ -34,7 +34,8 @@ JUDGE_SHARE = 0.25
 """Share of the train frames on which a search judges its trials; the val frames stay unseen until the end."""
 
 KNOWN_GOOD = Hyperparameters(lr=0.01, momentum=0.9, weight_decay=1e-4, step_size=3, gamma=0.1)
-"""A first trial of every search: torchvision's detection reference (momentum, decay, cut) with lr for small batches."""
+"""First trial of a search whose settings name no good point of their own: torchvision's detection reference (momentum,
+decay, cut) with lr for small batches."""
 EARLY_STOPPING = EarlyStopping()
 
 
@@ -141,8 +142,8 @@ class Workbench:
     ) -> SearchResult:
         """Search the hyper-parameters of a variant; the best are written to ``<variant>_settings.json``.
 
-        The first trials are points known to be good: the settings' own hyperparameters, then ``KNOWN_GOOD`` moved into
-        the ranges. The record lies in ``save_dir/search/<study>_trials.json``.
+        The first trial is the settings' own hyperparameters where they name all that is searched, else ``KNOWN_GOOD``
+        moved into the ranges. The record lies in ``save_dir/search/<study>_trials.json``.
 
         Args:
             early_stopping: which trials are ended, where ``hpo_early_stopping`` of the settings wants that.
@@ -170,7 +171,8 @@ class Workbench:
         )
         name = study or variant
         # What is searched is no part of the key: with use_settings_file it becomes the last search's best.
-        fixed = {n: v for n, v in asdict(options).items() if n not in self.settings.sherpa_parameters.given()}
+        ranges = self.settings.sherpa_parameters.given()
+        fixed = {n: v for n, v in asdict(options).items() if n not in ranges}
         own = self.settings.hyperparameters(variant, self.save_dir)
         return search(
             short,
@@ -179,7 +181,7 @@ class Workbench:
             num_initial_data_points=self.settings.num_initial_data_points,
             seed=self.settings.seed,
             algorithm=self.settings.hpo_algorithm,
-            first=[own, KNOWN_GOOD],
+            first=own if set(ranges) <= set(own.model_dump(exclude_none=True)) else [own, KNOWN_GOOD],
             study=name,
             early_stopping=early_stopping if self.settings.hpo_early_stopping else None,
             dashboard_port=dashboard_port,
