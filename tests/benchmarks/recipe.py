@@ -6,7 +6,7 @@ holds. Upstream's is weed_training's: resnet18-FPN at torchvision's default size
 decoding in every epoch, mirrored and distorted in colour, normalised in the dataset and again in the model, SGD with
 StepLR as in its settings. No ImageNet weights of resnet18 are to be had offline and none of ours fit into it (only
 biases of the heads have the same shape), so it begins from random numbers.
-``--quick``: every 40th photograph and 4 seconds each; its values fail.
+``--quick``: every 60th photograph and 4 seconds each, upstream's judged once; its values fail.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ UPSTREAM_SIZE = (800, 1333)
 UPSTREAM = {"lr": 0.01, "momentum": 0.1, "weight_decay": 0.0007004410071105531, "step_size": 5, "gamma": 0.9}
 """The block resnet18 of upstream's settings_file_train_val.json."""
 UPSTREAM_BATCH = 2
+UPSTREAM_MARKS = (0.5, 1.0)
+"""Shares of the budget at which upstream's is judged; each judging of val at its size takes minutes."""
 
 
 @dataclass
@@ -134,10 +136,11 @@ def _seconds_per_frame(
 ) -> float:
     """From a few steps on a network that is thrown away; they count as training."""
     ticks: list[float] = []
+    steps = min(PROBE_STEPS, len(train) // options.batch_size - 1)  # the epoch must not end: val is no real one
 
     def stop() -> bool:
         ticks.append(clock.tick())
-        return len(ticks) > PROBE_STEPS
+        return len(ticks) > steps
 
     fit(detector, train, train_less(train), options, save_dir=folder, stop=stop)
     return (ticks[-1] - ticks[0]) / (len(ticks) - 1) / options.batch_size
@@ -197,14 +200,19 @@ def upstreams(snapshot: Snapshot, parts: dict[str, list[str]], budget: float, wo
         weight_decay=UPSTREAM["weight_decay"],
     )
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, int(UPSTREAM["step_size"]), UPSTREAM["gamma"])
-    clock, curve, frames = Clock(), Curve(), 0
-    while clock.tick() < budget:
-        frames += _upstream_epoch(network, loader, optimizer, clock, budget)
-        schedule.step()
-    # Judged as it was trained: pictures are normalised before the model does it again.
     val = dataset(snapshot, parts["val"], UPSTREAM_SIZE[1], Path(work) / "frames", augment=False)
-    network.transform.register_forward_pre_hook(_normalise_first)
-    curve.points.append((clock.spent, frames, map50(detector, val)))
+    clock, curve, frames = Clock(), Curve(), 0
+    for mark in UPSTREAM_MARKS if budget > QUICK_S else UPSTREAM_MARKS[-1:]:
+        while clock.tick() < mark * budget:
+            seen, whole = _upstream_epoch(network, loader, optimizer, clock, mark * budget)
+            frames += seen
+            if whole:
+                schedule.step()
+        # Judged as it was trained: pictures are normalised before the model does it again.
+        hook = network.transform.register_forward_pre_hook(_normalise_first)
+        curve.points.append((clock.spent, frames, map50(detector, val)))
+        hook.remove()
+        clock.go()
     curve.note = f"resnet18-FPN at {UPSTREAM_SIZE[0]}..{UPSTREAM_SIZE[1]} px, batch 2, {detector.spec.weights}"
     return curve
 
@@ -215,8 +223,8 @@ def _upstream_epoch(
     optimizer: torch.optim.Optimizer,
     clock: Clock,
     budget: float,
-) -> int:
-    """One epoch, or what is left of the budget; the frames seen."""
+) -> tuple[int, bool]:
+    """One epoch, or what is left of the budget; the frames seen, and whether it came to the epoch's end."""
     network.train()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -229,8 +237,8 @@ def _upstream_epoch(
         optimizer.step()
         frames += len(images)
         if clock.tick() > budget:
-            break
-    return frames
+            return frames, False
+    return frames, True
 
 
 def _normalise_first(module: torch.nn.Module, given: tuple[list[Tensor], object]) -> tuple[list[Tensor], object]:
@@ -252,7 +260,7 @@ def main() -> int:
     budget = QUICK_S if options.quick else BUDGET_S
     with tempfile.TemporaryDirectory(prefix="obdb_recipe_") as work:
         os.environ["OBDB_DATA_CACHE"] = work
-        snapshot = sesame_snapshot(40 if options.quick else 1)
+        snapshot = sesame_snapshot(60 if options.quick else 1)
         split = sesame_split(snapshot, frame_store())
         parts = {name: split.part(name) for name in ("train", "val")}
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
