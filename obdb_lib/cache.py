@@ -45,12 +45,37 @@ def atomic_writer(path: Path | str, mode: str = "wb") -> Iterator[IO[Any]]:
         temporary = None
     except OSError as error:
         raise CacheError(
-            f"cannot write {path}: {error.strerror or error}. Free some space or set OBDB_DATA_CACHE to a folder on "
-            "another disk, then run this step again; nothing was left half-written."
+            f"cannot write {path}: {error.strerror or error}. {_way_out(path)}, then run this step again; nothing was "
+            "left half-written."
         ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _way_out(path: Path) -> str:
+    if path.is_relative_to(paths.data_cache()):
+        return "Free some space or set OBDB_DATA_CACHE to a folder on another disk"
+    return "Free some space or name another folder"
+
+
+def require_writable(folder: Path | str, named_by: str) -> None:
+    """Make ``folder`` and see that it takes a file, so that long work does not end at its last step.
+
+    Args:
+        named_by: the setting or option that names the folder, for the message.
+
+    Raises:
+        CacheError: it cannot be made or written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CacheError(
+            f"{named_by}: {folder} cannot be written ({error.strerror or error}); name a folder that can"
+        ) from error
 
 
 def _umask() -> int:

@@ -104,6 +104,7 @@ def build_detector(
     pretrained: str | bool = "auto",
     trainable_layers: int = 3,
     seed: int = 0,
+    told: bool = True,
 ) -> Detector:
     """Build the network of a variant.
 
@@ -117,6 +118,7 @@ def build_detector(
         trainable_layers: how many of the five stages (strides 2 to 32) of the trunk are trained when it starts with
             pretrained features; ``mobilenet_v2`` has its own rule.
         seed: of the layers that start from random numbers.
+        told: log which weights it begins with; False where others are loaded next.
 
     Raises:
         TrainingError: unknown variant, no classes, or ``pretrained=True`` without weights at hand.
@@ -140,7 +142,8 @@ def build_detector(
         square_of(network),
         *_normalisation(network),
     )
-    logger.log(logging.INFO if start.features else logging.WARNING, "%s: %s", variant, start.sentence)
+    if told:
+        logger.log(logging.INFO if start.features else logging.WARNING, "%s: %s", variant, start.sentence)
     if spec.square_size not in (None, image_size):
         logger.warning("%s: %s", variant, spec.size_sentence)
     return Detector(network, spec)

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from obdb_lib import paths
 from obdb_lib.errors import SettingsError
 from obdb_lib.settings_blocks import (
+    BLOCKS,
     HYPERPARAMETERS,
     AugmentationSettings,
     Count,
@@ -29,9 +30,9 @@ from obdb_lib.settings_blocks import (
     VariantSettings,
     count_or_infer,
     load_hyperparameters,
-    mistake_lines,
     save_hyperparameters,
 )
+from obdb_lib.settings_mistakes import hint, mistake_lines
 from obdb_lib.variants import ARCHITECTURES, SHORT_LIST, architecture_of, did_you_mean, nearest, variant_mistake
 
 __all__ = [
@@ -49,6 +50,8 @@ __all__ = [
 
 HPO_KEYS = ("sherpa_parameters", "hpo_parameters")
 """Both names of the search ranges that upstream's files use."""
+Folder = Annotated[str, Field(min_length=1)]
+Shares = Annotated[list[Share], Field(min_length=1)]
 VARIANT_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.-]+")
 """A variant's name becomes part of file names."""
 
@@ -68,8 +71,8 @@ class Settings(SettingsModel):
     auto_annotation_class_map: list[str] = Field(default_factory=list)
     first_year_class_map: list[str] = Field(default_factory=list)
     wasp_seg_class_map: list[str] = Field(default_factory=list)
-    save_dir: str = "data_cache/models"
-    writer_dir: str = "data_cache/tensorboard"
+    save_dir: Folder = "data_cache/models"
+    writer_dir: Folder = "data_cache/tensorboard"
     dataset_dir: str = "data_cache/sample"
     sherpa_parameters: SearchRanges = SearchRanges()
     fake_dataset_len: Count = 640
@@ -80,10 +83,10 @@ class Settings(SettingsModel):
     max_num_trials: Count = 16
     hpo_timeout: Annotated[float, Field(gt=0)] = 6000.0
     start_on_checkpoint: Flag = False
-    metrics_confidence_range: list[Share] = Field(default_factory=lambda: [0.5, 0.6, 0.7, 0.8, 0.9])
-    metrics_iou_range: list[Share] = Field(default_factory=lambda: [0.5, 0.6, 0.7, 0.8, 0.9])
-    metrics_confidence_range_small: list[Share] = Field(default_factory=lambda: [0.7])
-    metrics_iou_range_small: list[Share] = Field(default_factory=lambda: [0.5])
+    metrics_confidence_range: Shares = Field(default_factory=lambda: [0.5, 0.6, 0.7, 0.8, 0.9])
+    metrics_iou_range: Shares = Field(default_factory=lambda: [0.5, 0.6, 0.7, 0.8, 0.9])
+    metrics_confidence_range_small: Shares = Field(default_factory=lambda: [0.7])
+    metrics_iou_range_small: Shares = Field(default_factory=lambda: [0.5])
     confidence_threshold_save_img: Share = 0.7
     # ours
     image_size: Annotated[int, Field(ge=32, le=8192)] = 1333
@@ -131,18 +134,30 @@ class Settings(SettingsModel):
         if not isinstance(raw, dict):
             raise SettingsError(f"{where}: must be a JSON object of settings; got {type(raw).__name__}")
         fields, blocks = _sorted_keys(raw, found)
+        for key in HPO_KEYS:
+            try:
+                if key in raw:
+                    fields["sherpa_parameters"] = SearchRanges.model_validate(raw[key])
+            except ValidationError as error:
+                found += mistake_lines(error, BLOCKS | {"": SearchRanges.model_fields}, key)
         values: dict[str, Any] = {}
         for name, block in blocks.items():
             try:
                 values[name] = VariantSettings.model_validate(block)
             except ValidationError as error:
-                found += mistake_lines(error, name)
+                found += mistake_lines(error, BLOCKS, name)
         settings: Settings | None = None
         try:
             settings = cls.model_validate({**fields, "blocks": values})
         except ValidationError as error:
-            found += mistake_lines(error)
+            found += mistake_lines(error, BLOCKS | {"": cls.model_fields})
         found += _variant_mistakes(fields.get("variants", []), blocks)
+        found += [
+            f"{name}.run_hpo: a search needs ranges; give sherpa_parameters at least one of "
+            f"{', '.join(HYPERPARAMETERS)}, or set run_hpo to 0"
+            for name, block in values.items()
+            if block.run_hpo and name in fields.get("variants", []) and not any(raw.get(key) for key in HPO_KEYS)
+        ]
         if found or settings is None:
             count = "one mistake" if len(found) == 1 else f"{len(found)} mistakes"
             raise SettingsError(f"{where}: {count}:\n" + "\n".join(f"- {line}" for line in found))
@@ -228,13 +243,24 @@ def _sorted_keys(raw: dict[str, Any], mistakes: list[str]) -> tuple[dict[str, An
     blocks: dict[str, Any] = {}
     for key, value in raw.items():
         if key in HPO_KEYS:
-            if "sherpa_parameters" in fields:
-                mistakes.append("sherpa_parameters and hpo_parameters mean the same; keep one")
-            fields["sherpa_parameters"] = value
-        elif key in known:
+            continue
+        if key in known:
             fields[key] = value
         elif architecture_of(key) or key in listed:
             blocks[key] = value
         else:
-            mistakes.append(f"{key}: unknown key{did_you_mean(nearest(key, [*known, *HPO_KEYS, *ARCHITECTURES]))}")
+            mistakes.append(f"{key}: unknown key{hint(key, '', _places(listed, known))}")
+    if all(key in raw for key in HPO_KEYS):
+        mistakes.append("sherpa_parameters and hpo_parameters mean the same; keep one")
     return fields, blocks
+
+
+def _places(variants: list[str], known: list[str]) -> dict[str, Iterable[str]]:
+    """The keys by the block they stand in, as seen from the outermost one."""
+    variant = variants[0] if variants else "<variant>"
+    return {
+        "": [*known, *HPO_KEYS, *ARCHITECTURES],
+        f"{variant}.optimal_hpo_settings": Hyperparameters.model_fields,
+        variant: VariantSettings.model_fields,
+        "augmentation": AugmentationSettings.model_fields,
+    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from obdb_lib.cache import write_json
 from obdb_lib.errors import SettingsError
-from obdb_lib.variants import did_you_mean, nearest
+from obdb_lib.settings_mistakes import mistake_lines
 
 HYPERPARAMETERS = ("lr", "weight_decay", "momentum", "step_size", "gamma")
 
@@ -103,20 +104,19 @@ class SearchRanges(SettingsModel):
     step_size: list[int] | None = None
     gamma: list[float] | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> SearchRanges:
-        limits = {"lr": (0.0, 10.0), "weight_decay": (0.0, 10.0), "momentum": (0.0, 1.0), "step_size": (1, 10**6)}
-        mistakes = []
-        for name, pair in self.given().items():
-            low, high = limits.get(name, (0.0, 1.0))
-            if len(pair) != 2 or not pair[0] < pair[1]:
-                mistakes.append(f"{name} must be [low, high] with low < high; got {pair}")
-            elif pair[0] < low or pair[1] > high or (name in ("lr", "weight_decay", "gamma") and pair[0] <= 0):
-                above = "above 0" if name in ("lr", "weight_decay", "gamma") else f"from {low:g}"
-                mistakes.append(f"{name} must lie {above} to {high:g}; got {pair}")
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-        return self
+    @field_validator(*HYPERPARAMETERS)
+    @classmethod
+    def _check(cls, pair: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        if pair is None:
+            return pair
+        name = str(info.field_name)
+        low, high = {"lr": (0.0, 10.0), "weight_decay": (0.0, 10.0), "step_size": (1, 10**6)}.get(name, (0.0, 1.0))
+        never_zero = name in ("lr", "weight_decay", "gamma")
+        if len(pair) != 2 or not pair[0] < pair[1]:
+            raise ValueError(f"must be [low, high] with low < high; got {pair}")
+        if pair[0] < low or pair[1] > high or (never_zero and pair[0] <= 0):
+            raise ValueError(f"must lie {'above 0' if never_zero else f'from {low:g}'} to {high:g}; got {pair}")
+        return pair
 
     def given(self) -> dict[str, list[float]]:
         """The ranges that are searched, by upstream's names."""
@@ -144,6 +144,23 @@ class AugmentationSettings(SettingsModel):
     shift: Share | None = None
     crop: Share | None = None
 
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, pair: list[float] | None) -> list[float] | None:
+        if pair is not None and pair[0] > pair[1]:
+            raise ValueError(f"must be [low, high] with low <= high; got {pair}")
+        return pair
+
+
+BLOCKS: dict[str, Iterable[str]] = {
+    "optimal_hpo_settings": Hyperparameters.model_fields,
+    "": VariantSettings.model_fields,
+    "sherpa_parameters": SearchRanges.model_fields,
+    "hpo_parameters": SearchRanges.model_fields,
+    "augmentation": AugmentationSettings.model_fields,
+}
+"""Keys of each kind of block as seen from a variant's; ``""`` is the variant's own."""
+
 
 def load_hyperparameters(path: Path | str) -> Hyperparameters:
     """Read ``<variant>_settings.json`` (ours or upstream's).
@@ -157,33 +174,11 @@ def load_hyperparameters(path: Path | str) -> Hyperparameters:
         raise SettingsError(f"hyperparameters {path} cannot be read: {error}") from error
     except ValidationError as error:
         raise SettingsError(
-            f"hyperparameters {path}:\n" + "\n".join(f"- {line}" for line in mistake_lines(error))
+            f"hyperparameters {path}:\n"
+            + "\n".join(f"- {line}" for line in mistake_lines(error, {"": Hyperparameters.model_fields}))
         ) from error
 
 
 def save_hyperparameters(path: Path | str, values: Hyperparameters) -> None:
     """Write ``<variant>_settings.json`` with upstream's keys, atomically."""
     write_json(path, values.to_json())
-
-
-def mistake_lines(error: ValidationError, prefix: str = "") -> list[str]:
-    """One line a mistake: where, what is wanted, what came."""
-    lines = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in (prefix, *item["loc"]) if part != "")
-        if item["type"] == "extra_forbidden":
-            key = str(item["loc"][-1])
-            known = {
-                **VariantSettings.model_fields,
-                **Hyperparameters.model_fields,
-                **SearchRanges.model_fields,
-                **AugmentationSettings.model_fields,
-            }
-            misplaced = prefix and len(item["loc"]) == 1 and key in HYPERPARAMETERS
-            hint = f"; put it under {prefix}.optimal_hpo_settings" if misplaced else did_you_mean(nearest(key, known))
-            lines.append(f"{place}: unknown key{hint}")
-        else:
-            text = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] == "value_error" else f"; got {item['input']!r}"
-            lines.append(f"{place}: {text[0].lower()}{text[1:]}{given}")
-    return list(dict.fromkeys(lines))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from obdb_lib.cache import content_hash
+from obdb_lib.cache import content_hash, require_writable
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.distributed import join
 from obdb_lib.epochs import epoch_batches, train_one_epoch
@@ -113,9 +113,12 @@ def fit(
 
     Raises:
         TrainingError: non-finite loss; datasets that do not fit the detector; a last file of another run.
-        CacheError: the results cannot be written.
+        CacheError: the results cannot be written; told before training where the folder is at fault.
     """
     _check(detector, train, val)
+    require_writable(save_dir, "save_dir")
+    if writer_dir:
+        require_writable(writer_dir, "writer_dir")
     with join() as world:
         steps = len(epoch_batches(len(train), options, 0, world))
         trainer = make_trainer(detector, options, world, steps_per_epoch=steps)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from obdb_lib import paths
 from obdb_lib.augmentation import Augmentation
+from obdb_lib.before_training import require_start, require_tasks
 from obdb_lib.cache import atomic_writer, write_json
 from obdb_lib.checkpoints import start_from
 from obdb_lib.dataset import DetectionDataset
@@ -76,6 +77,7 @@ class Workbench:
     def detector(self, variant: str) -> Detector:
         """The network of a variant as training begins: ImageNet features, or the weights of an earlier model."""
         block = self.settings.variant(variant)
+        require_start(self.settings, variant)
         start = block.pretrained_model_path
         detector = build_detector(
             variant,
@@ -84,6 +86,7 @@ class Workbench:
             pretrained=False if start else block.pretrained,
             trainable_layers=block.trainable_layers,
             seed=self.settings.seed,
+            told=not start,
         )
         if start:
             start_from(detector, paths.locate(start), trainable_layers=block.trainable_layers)
@@ -97,12 +100,7 @@ class Workbench:
             DatasetError: the part has no frames.
         """
         wanted = self.settings.annotations_list
-        unknown = sorted(set(wanted) - set(self.snapshot.task_names))
-        if unknown:
-            raise SettingsError(
-                f"annotations_list names tasks that are not in the snapshot: {', '.join(unknown)}. There are: "
-                f"{', '.join(self.snapshot.task_names)}; an empty list takes them all"
-            )
+        require_tasks(self.settings, self.snapshot)
         chosen = self.split.part(name)
         if wanted:
             tasks = dict(zip(self.snapshot.frames["img_path"], self.snapshot.frames["task_name"], strict=True))

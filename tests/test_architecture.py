@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
-        *("variants", "settings_blocks"),
+        *("variants", "settings_mistakes", "settings_blocks"),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
@@ -40,7 +40,7 @@ ROWS: list[tuple[str, ...]] = [
             "steps",
         ),
         *("epochs", "validation", "runlog", "run_files", "board", "training", "hpo", "sherpa_door", "machine"),
-        *("evaluation", "options", "detections", "tuning", "detector_embedder", "choices"),
+        *("evaluation", "options", "detections", "before_training", "tuning", "detector_embedder", "choices"),
         *("detecting", "matches", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
         "metric_figures",
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),

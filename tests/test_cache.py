@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from obdb_lib import paths
-from obdb_lib.cache import artefact_arrays, atomic_writer, content_hash, read_json, write_json
+from obdb_lib.cache import artefact_arrays, atomic_writer, content_hash, read_json, require_writable, write_json
 from obdb_lib.errors import CacheError
 from obdb_lib.stages import read_result, run_folder, write_result
 
@@ -42,11 +42,23 @@ def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(paths, "data_cache", lambda: Path("/nowhere"))
+    with pytest.raises(CacheError, match=r"a\.json: No space left on device\. Free some space or name another folder"):
+        write_json(path, {"version": 2})
+    monkeypatch.setattr(paths, "data_cache", lambda: tmp_path)
     with pytest.raises(CacheError, match=r"a\.json: No space left on device\. Free some space or set OBDB_DATA_CACHE"):
         write_json(path, {"version": 2})
     monkeypatch.undo()
     assert read_json(path) == {"version": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_tried_before_long_work(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "models", "save_dir")
+    assert list((tmp_path / "new" / "models").iterdir()) == []
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CacheError, match=r"save_dir: .*models cannot be written \(Not a directory\); name a folder"):
+        require_writable(tmp_path / "file" / "models", "save_dir")
 
 
 def test_the_kernel_refusing_to_write_more_is_explained_too(tmp_path: Path) -> None:

@@ -85,32 +85,48 @@ def test_mistakes__all_at_once_with_an_exit_code(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = settings_file(tmp_path, max_train_epoch=3, batch_size=0)
-    assert main(["-f", wrong, "--run-dir", str(run_dir)]) == 1
+    assert main(["-f", wrong, "--run-dir", str(run_dir)]) == 2
     told = capsys.readouterr().err
     assert "2 mistakes" in told
     assert "max_train_epochs" in told
     assert "batch_size" in told
-    assert main(["-f", str(tmp_path / "none.json"), "--run-dir", str(run_dir)]) == 1
+    assert main(["-f", str(tmp_path / "none.json"), "--run-dir", str(run_dir)]) == 2
     assert "cannot be read" in capsys.readouterr().err
     right = settings_file(tmp_path)
-    assert main(["-f", right, "--run-dir", str(run_dir), "--variant", "resnet99"]) == 1
+    assert main(["-f", right, "--run-dir", str(run_dir), "--variant", "resnet99"]) == 2
     assert "resnet99: not in" in capsys.readouterr().err
     assert main(["-f", right, "--run-dir", str(tmp_path / "empty")]) == 1
     assert "02_explore_and_split has not been run yet" in capsys.readouterr().err
+
+
+def test_what_is_not_there__is_told_before_any_work(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_dir / "models").write_text("no folder")
+    assert main(["-f", settings_file(tmp_path), "--run-dir", str(run_dir)]) == 1
+    assert "save_dir: " in capsys.readouterr().err
+    assert not (run_dir / "tensorboard").exists()
+    (run_dir / "models").unlink()
+    lost = settings_file(tmp_path, mobilenet_v2={"pretrained_model_path": "lost.pth"})
+    assert main(["-f", lost, "--run-dir", str(run_dir)]) == 2
+    assert "mobilenet_v2.pretrained_model_path: lost.pth does not exist" in capsys.readouterr().err
+    typo = settings_file(tmp_path, annotations_list=[NAMES[1][:-1]])
+    assert main(["-f", typo, "--run-dir", str(run_dir)]) == 2
+    assert f"the snapshot has no task {NAMES[1][:-1]!r} (did you mean {NAMES[1]!r}?)" in capsys.readouterr().err
 
 
 def test_search_under_torchrun__is_refused(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main(["-f", settings_file(tmp_path), "--run-dir", str(run_dir)]) == 1
+    assert main(["-f", settings_file(tmp_path), "--run-dir", str(run_dir)]) == 2
     assert "Search without torchrun first" in capsys.readouterr().err
 
 
 def test_process__ends_with_the_code() -> None:
     command = [sys.executable, "-m", "obdb_lib.cli.torch_model_runner", "-f", "nowhere.json"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("torch_model_runner: settings file nowhere.json cannot be")
 
 

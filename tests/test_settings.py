@@ -77,7 +77,8 @@ def test_upstreams_chosen_hyperparameters__load_and_dump_unchanged(shared_data: 
 
 def test_any_network_of_torchvision__is_a_variant_with_a_block() -> None:
     block = {"run_hpo": 1, "pretrained": 0, "trainable_layers": 5}
-    settings = Settings.parse({"variants": ["convnext_tiny", "fcos_resnet50_fpn_4k"], "fcos_resnet50_fpn_4k": block})
+    plain = {"variants": ["convnext_tiny", "fcos_resnet50_fpn_4k"], "fcos_resnet50_fpn_4k": block}
+    settings = Settings.parse({**plain, "sherpa_parameters": {"lr": [0.01, 0.1]}})
     assert settings.variant("convnext_tiny").pretrained == "auto"
     assert settings.variant("fcos_resnet50_fpn_4k").pretrained is False
     assert settings.variant("fcos_resnet50_fpn_4k").trainable_layers == 5
@@ -145,11 +146,52 @@ def test_all_mistakes__come_in_one_error() -> None:
         "gama: unknown key (did you mean 'gamma'?)",
         "image_size:",
         "num_initial_data_points: input should be a whole number or 'infer'; got 'guess'",
-        "lr must be [low, high] with low < high; got [1.0, 0.1]",
-        "momentum must lie from 0 to 1; got [0.1, 2.0]",
+        "sherpa_parameters.lr: must be [low, high] with low < high; got [1.0, 0.1]",
+        "sherpa_parameters.momentum: must lie from 0 to 1; got [0.1, 2.0]",
         "batch_size:",
     ):
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"lr": 0.1}, "lr: unknown key; put it under resnet18.optimal_hpo_settings"),
+        ({"momentum": 0.9}, "momentum: unknown key; put it under resnet18.optimal_hpo_settings"),
+        ({"run_hpo": 1}, "run_hpo: unknown key; put it under resnet18"),
+        ({"learning_rate": 1}, "learning_rate: unknown key; put 'lr' under resnet18.optimal_hpo_settings"),
+        ({"epochs": 3}, "epochs: unknown key (did you mean 'max_train_epochs'?)"),
+        ({"resnet18": {"lr": 0.1}}, "resnet18.lr: unknown key; put it under resnet18.optimal_hpo_settings"),
+        (
+            {"sherpa_parameters": {"optimiser": [1, 2]}},
+            "sherpa_parameters.optimiser: unknown key; there are lr, weight_decay, momentum, step_size, gamma",
+        ),
+        ({"sherpa_parameters": {"wd": [1, 2]}}, "sherpa_parameters.wd: unknown key (did you mean 'weight_decay'?)"),
+        (
+            {"hpo_parameters": {"lr": [1, 0.1]}},
+            "hpo_parameters.lr: must be [low, high] with low < high; got [1.0, 0.1]",
+        ),
+        ({"resnet18": {"run_hpo": 1}}, "resnet18.run_hpo: a search needs ranges"),
+        ({"resnet18": 5}, "resnet18: must be a block of settings"),
+        ({"save_dir": ""}, "save_dir: must not be empty"),
+        ({"save_dir": 5}, "save_dir: must be text; got 5"),
+        ({"metrics_iou_range_small": []}, "metrics_iou_range_small: list should have at least 1 item; got []"),
+        ({"augmentation": {"scale": [2, 1]}}, "augmentation.scale: must be [low, high] with low <= high"),
+    ],
+)
+def test_one_mistake__says_where_it_belongs_or_what_is_wanted(wrong: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse({"variants": ["resnet18"], **wrong})
+    assert told in str(caught.value), str(caught.value)
+    assert "one mistake" in str(caught.value)
+
+
+def test_wrong_range__is_told_beside_an_unknown_one_and_in_both_blocks() -> None:
+    ranges = {"lr": [0.1, 0.01], "lrr": [1, 2]}
+    with pytest.raises(SettingsError) as caught:
+        Settings.parse({"variants": ["resnet18"], "sherpa_parameters": ranges, "hpo_parameters": ranges})
+    for part in ("sherpa_parameters.lr:", "sherpa_parameters.lrr:", "hpo_parameters.lr:", "hpo_parameters.lrr:"):
+        assert part in str(caught.value), part
 
 
 def test_misspelt_block__is_not_taken_for_a_variant() -> None:

@@ -68,7 +68,7 @@ def test_annotations_list_chooses_tasks_and_unknown_ones_are_named(workbench: Wo
     assert set(task_of[changed(workbench, annotations_list=[wanted]).part("train")]) == {wanted}
     with pytest.raises(DatasetError, match="no val frames among the tasks of annotations_list"):
         changed(workbench, annotations_list=[wanted]).part("val")
-    with pytest.raises(SettingsError, match="not in the snapshot: FieldData X"):
+    with pytest.raises(SettingsError, match="the snapshot has no task 'FieldData X'"):
         changed(workbench, annotations_list=["FieldData X"]).part("train")
 
 

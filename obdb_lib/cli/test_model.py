@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obdb_lib import paths
-from obdb_lib.cache import write_json
+from obdb_lib.cache import require_writable, write_json
 from obdb_lib.checkpoints import load_checkpoint, load_detector
 from obdb_lib.collect import frames_of
 from obdb_lib.detections import boxes_by_frame
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
-from obdb_lib.errors import DatasetError, ObdbError
+from obdb_lib.errors import DatasetError, ObdbError, SettingsError
 from obdb_lib.evaluation import METRIC_SCORE_THRESHOLD, coco_metrics, detect
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frames import FrameStore
@@ -64,14 +64,14 @@ def truth_of(text: str) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge and write; 0, or 1 with a message."""
+    """Judge and write; 0, or with a message 2 for wrong settings, 1 for what else went wrong."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         _judge(options)
     except ObdbError as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingsError) else 1
     return 0
 
 
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _judge(options: argparse.Namespace) -> None:
     settings = Settings.load(paths.locate(options.settings_file))
+    require_writable(Path(options.save_path).expanduser(), "-s")
     data = _given(options, settings) if options.pickle_path else _last_run(options)
     folder, progress = Path(options.save_path).expanduser(), LogProgress()
     detector = load_detector(data.model)

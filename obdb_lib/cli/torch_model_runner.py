@@ -5,8 +5,8 @@ trained, judged on val and recorded in the store; models go to the settings' ``s
 on where it stopped. Started by torchrun it trains on all GPUs: ``torchrun --nproc-per-node=4 -m
 obdb_lib.cli.torch_model_runner -f settings.json``.
 
-Exit codes: 0 all variants are trained; 1 something was wrong (the message says what and what to do); 130 interrupted,
-with everything earned kept.
+Exit codes: 0 all variants are trained; 1 something went wrong (the message says what and what to do); 2 the settings or
+options are wrong; 130 interrupted, with everything earned kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from obdb_lib import paths
+from obdb_lib.cache import require_writable
 from obdb_lib.errors import ObdbError, SettingsError
 from obdb_lib.progress import LogProgress
 from obdb_lib.settings import Settings
@@ -27,7 +28,7 @@ from obdb_lib.stages import read_result, run_folder, write_result
 from obdb_lib.store import Store, open_store
 
 STAGE = "03_tune_and_train"
-FAILED, INTERRUPTED = 1, 130
+FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def run(wanted: Wanted) -> dict[str, Any]:
 
 def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
     # torch and what stands on it takes seconds to import; wrong settings are told before that.
+    from obdb_lib.before_training import require_start, require_tasks
     from obdb_lib.collect import frames_of
     from obdb_lib.distributed import first_process
     from obdb_lib.duplicates import find_duplicates
@@ -66,6 +68,14 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
     from obdb_lib.tuning import Workbench, run_document
 
     snapshot = store.load(chosen["snapshot_id"])
+    save_dir = folder / "models" if wanted.run_dir else paths.locate(settings.save_dir)
+    writer_dir = folder / "tensorboard" if wanted.run_dir else paths.locate(settings.writer_dir)
+    # What would end the work after hours is told before it begins.
+    require_writable(save_dir, "save_dir")
+    require_writable(writer_dir, "writer_dir")
+    require_tasks(settings, snapshot)
+    for variant in wanted.variants or settings.variants:
+        require_start(settings, variant)
     frames = frames_of(store, *chosen["image_roots"], last=settings.dataset_dir)
     progress = LogProgress()
     workbench = Workbench(
@@ -73,8 +83,8 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
         split_from_documents(*store.split(chosen["split_id"])),
         frames,
         settings,
-        save_dir=folder / "models" if wanted.run_dir else paths.locate(settings.save_dir),
-        writer_dir=folder / "tensorboard" if wanted.run_dir else paths.locate(settings.writer_dir),
+        save_dir=save_dir,
+        writer_dir=writer_dir,
         duplicates=find_duplicates(list(snapshot.frames["img_path"]), frames, progress=progress),
         progress=progress,
     )
@@ -130,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = run(Wanted(options.settings_file, options.run_dir, tuple(options.variant)))
     except ObdbError as error:
         print(f"torch_model_runner: {error}", file=sys.stderr)
-        return FAILED
+        return WRONG_SETTINGS if isinstance(error, SettingsError) else FAILED
     except KeyboardInterrupt:
         print("torch_model_runner: stopped; the same command goes on where this one ended", file=sys.stderr)
         return INTERRUPTED
