@@ -36,7 +36,7 @@ class TrainingOptions:
         best_by: column of the history that decides which epoch is kept: val_ap50, val_ap or (as upstream) val_loss.
         clip_norm: gradients longer than this are shortened; lower it when single batches throw the training off.
         seed: of order, augmentation and sampling.
-        workers: loader processes; None chooses (0 on a CPU, where frames come from the cache in 0.2 ms).
+        workers: loader processes; None chooses (0 on a CPU, where a frame costs a millisecond).
         amp: half precision on CUDA; never used on a CPU.
         val_loss: also compute the losses on val, in the same pass as the mAP (the backbone runs once for both).
         judge_every: epochs between two judgings on val; the last epoch is always judged.
