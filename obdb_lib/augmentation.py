@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from obdb_lib.errors import TrainingError
 
@@ -56,8 +61,68 @@ class Augmentation:
             raise TrainingError("augmentation: " + "; ".join(mistakes))
 
 
+class Zoom(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+    """Another scale and place: what ``v2.RandomAffine`` does without turning, at a quarter of its time.
+
+    Without a turn the change is a window of the picture brought to the picture's size. So it is cut, padded and resized
+    by v2's functions on uint8, instead of sampled point by point; bilinear, where RandomAffine takes the nearest pixel.
+
+    Args:
+        scale: (low, high) factors, drawn evenly.
+        shift: largest move of the picture, as a share of its side, either way.
+        fill: grey level 0..255 of what lies outside the picture.
+    """
+
+    def __init__(self, scale: tuple[float, float], shift: float, fill: int) -> None:
+        super().__init__()
+        self.scale, self.shift, self.fill = scale, shift, fill
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The window in whole pixels of the picture: left, top, width, height; it may reach outside."""
+        factor = float(torch.empty(1).uniform_(*self.scale))
+        window: list[int] = []
+        sides = v2.query_size(flat_inputs)  # height, width
+        for side in sides[::-1]:
+            move = float(torch.empty(1).uniform_(-self.shift, self.shift)) * side
+            length = max(round(side / factor), 1)
+            # Some of the picture always stays in the window, so that there is something to cut.
+            start = round(side / 2 - (side / 2 + move) / factor)
+            window += [min(max(start, 1 - length), side - 1), length]
+        left, width, top, height = window
+        return {"window": (left, top, width, height), "sides": list(sides)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut what lies in the picture, pad what does not, bring it back to the picture's size."""
+        left, top, width, height = params["window"]
+        rows, columns = params["sides"]
+        x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, columns), min(top + height, rows)
+        inside = self._call_kernel(functional.crop, inpt, y1, x1, y2 - y1, x2 - x1)
+        around = [x1 - left, y1 - top, left + width - x2, top + height - y2]
+        if any(around):
+            inside = self._call_kernel(functional.pad, inside, around, fill=self.fill)
+        return self._call_kernel(functional.resize, inside, params["sides"])
+
+
+def as_floats(image: Tensor) -> Tensor:
+    """Bytes in any order of memory as float32 0..1, one channel after the other, as changes of light like it."""
+    return image.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+
+
+class Floats(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+    """``as_floats`` as a step between others; boxes and labels pass."""
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """A picture as floats."""
+        return tv_tensors.wrap(as_floats(inpt.as_subclass(Tensor)), like=inpt)
+
+
 def transform_of(wanted: Augmentation) -> v2.Transform:
-    """The transform for ``(image, {"boxes", "labels"})``: uint8 (3, H, W) in, the same out, boxes kept right."""
+    """The transform for ``(image, {"boxes", "labels"})``: uint8 (3, H, W) in, float32 0..1 out, boxes kept right.
+
+    What moves pixels works on bytes; what changes light works on floats, where nothing is rounded and v2 is faster.
+    """
     steps: list[v2.Transform] = []
     if wanted.horizontal_flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -69,8 +134,8 @@ def transform_of(wanted: Augmentation) -> v2.Transform:
         )
         steps.append(v2.RandomApply([crop], p=wanted.crop))
     if wanted.zoom:
-        move = v2.RandomAffine(degrees=0, translate=(wanted.shift, wanted.shift), scale=wanted.scale, fill=LOST)
-        steps.append(v2.RandomApply([move], p=wanted.zoom))
+        steps.append(v2.RandomApply([Zoom(wanted.scale, wanted.shift, LOST)], p=wanted.zoom))
+    steps.append(Floats())
     if wanted.colour or wanted.hue:
         colour = (wanted.colour, wanted.colour, wanted.colour, wanted.hue)
         steps.append(v2.ColorJitter(*colour))

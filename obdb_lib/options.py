@@ -17,6 +17,8 @@ DEFAULT_LR = 0.01
 DEFAULT_MOMENTUM = 0.9
 DEFAULT_WEIGHT_DECAY = 1e-4
 DEFAULT_CLIP_NORM = 5.0
+AUTO_BATCH = 0
+"""``batch_size`` that is chosen by memory when the training begins (``batch_size.settle_batch_size``)."""
 BEST_BY = ("val_ap50", "val_ap", "val_loss")
 """What may decide which epoch is the best; the losses are better when lower."""
 
@@ -29,6 +31,7 @@ class TrainingOptions:
         epochs: passes over the training frames.
         batch_size: frames a step and process. Where they do not fit into memory at once, they go through the network in
             smaller groups whose gradients are added up, so that the recipe stays the same.
+            ``AUTO_BATCH`` chooses by memory.
         lr, momentum, weight_decay: of SGD.
         step_size, gamma: cut ``lr`` by ``gamma`` every ``step_size`` epochs (upstream's StepLR); None for both means
             one cosine from ``lr`` to zero over the whole run.
@@ -36,7 +39,7 @@ class TrainingOptions:
         best_by: column of the history that decides which epoch is kept: val_ap50, val_ap or (as upstream) val_loss.
         clip_norm: gradients longer than this are shortened; lower it when single batches throw the training off.
         seed: of order, augmentation and sampling.
-        workers: loader processes; None chooses (0 on a CPU, where frames come from the cache in 0.2 ms).
+        workers: loader processes; None chooses (0 on a CPU, where a frame costs a millisecond).
         amp: half precision on CUDA; never used on a CPU.
         val_loss: also compute the losses on val, in the same pass as the mAP (the backbone runs once for both).
         judge_every: epochs between two judgings on val; the last epoch is always judged.
@@ -61,8 +64,12 @@ class TrainingOptions:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        counts = ("epochs", "batch_size", "max_plateau_count", "judge_every")
-        mistakes = [f"{n} must be at least 1; got {getattr(self, n)}" for n in counts if getattr(self, n) < 1]
+        counts = {"epochs": 1, "batch_size": AUTO_BATCH, "max_plateau_count": 1, "judge_every": 1}
+        mistakes = [
+            f"{n} must be at least {least}; got {getattr(self, n)}"
+            for n, least in counts.items()
+            if getattr(self, n) < least
+        ]
         if not 0 < self.lr < math.inf:
             mistakes.append(f"lr must be above 0; got {self.lr}")
         if not self.clip_norm > 0:
@@ -98,7 +105,7 @@ class TrainingOptions:
             logger.warning("%s: step_size and gamma work only together; the cosine schedule is used", variant)
         common: dict[str, Any] = {
             "epochs": settings.max_train_epochs,
-            "batch_size": settings.batch_size,
+            "batch_size": AUTO_BATCH if settings.batch_size == "auto" else settings.batch_size,
             "max_plateau_count": settings.max_plateau_count,
             "seed": settings.seed,
             "workers": settings.workers,

@@ -58,8 +58,17 @@ class _LogTask:
         details = " ".join(f"{key}={value}" for key, value in self.info.items())
         if self.total:
             left = spent / max(self.done, 1) * max(self.total - self.done, 0)
-            return f"{self.title}: {self.done}/{self.total}, {spent:.0f} s, {left:.0f} s left {details}".rstrip()
-        return f"{self.title}: {self.done}, {spent:.0f} s {details}".rstrip()
+            return (
+                f"{self.title}: {self.done}/{self.total}, {duration(spent)}, {duration(left)} left {details}".rstrip()
+            )
+        return f"{self.title}: {self.done}, {duration(spent)} {details}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class LogProgress:

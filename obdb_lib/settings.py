@@ -28,6 +28,7 @@ from obdb_lib.settings_blocks import (
     SettingsModel,
     Share,
     VariantSettings,
+    count_or_auto,
     count_or_infer,
     load_hyperparameters,
     save_hyperparameters,
@@ -90,7 +91,7 @@ class Settings(SettingsModel):
     confidence_threshold_save_img: Share = 0.7
     # ours
     image_size: Annotated[int, Field(ge=32, le=8192)] = 1333
-    batch_size: Count = 2
+    batch_size: Annotated[Count | Literal["auto"], BeforeValidator(count_or_auto)] = 2
     workers: Annotated[int, Field(ge=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     vertical_flip: Flag = True

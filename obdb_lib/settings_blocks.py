@@ -25,9 +25,17 @@ def _unset(value: object) -> object:
 
 
 def count_or_infer(value: object) -> object:
+    return _count_or(value, "infer")
+
+
+def count_or_auto(value: object) -> object:
+    return _count_or(value, "auto")
+
+
+def _count_or(value: object, word: str) -> object:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not whole and value != "infer":
-        raise ValueError(f"input should be a whole number or 'infer'; got {value!r}")
+    if not whole and value != word:
+        raise ValueError(f"input should be a whole number or {word!r}; got {value!r}")
     return value
 
 

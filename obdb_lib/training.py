@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from obdb_lib.batch_size import settle_batch_size
 from obdb_lib.cache import content_hash, require_writable
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.distributed import join
@@ -120,6 +121,8 @@ def fit(
     if writer_dir:
         require_writable(writer_dir, "writer_dir")
     with join() as world:
+        record = Path(save_dir) / f"{detector.spec.variant}_run.json" if resume else None
+        options, chosen = settle_batch_size(detector, train, options, world, record)
         steps = len(epoch_batches(len(train), options, 0, world))
         trainer = make_trainer(detector, options, world, steps_per_epoch=steps)
         facts = {
@@ -128,6 +131,7 @@ def fit(
             "options": asdict(options),
             "snapshot_id": snapshot_id,
             "split_id": split_id,
+            **({"batch_size_choice": chosen} if chosen else {}),
             "train_frames": len(train),
             "val_frames": len(val),
             "unreadable": {**train.unreadable, **val.unreadable},
@@ -252,8 +256,8 @@ class _Run:
         state = replace(self.state, seconds=self._seconds())
         if best:
             self.files.save_best(state)
+        self.files.save_record(state)  # first, for a resume looks there for a batch size that was chosen
         self.files.save_last(state)
-        self.files.save_record(state)
 
     def _save_now_and_then(self) -> None:
         if self.trainer.world.first and time.monotonic() - self.saved_at > SAVE_EVERY_S:

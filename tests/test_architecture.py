@@ -38,6 +38,7 @@ ROWS: list[tuple[str, ...]] = [
             "distributed",
             "trainer",
             "steps",
+            "batch_size",
         ),
         *("epochs", "validation", "runlog", "run_files", "board", "training", "hpo", "sherpa_door", "machine"),
         *("evaluation", "options", "detections", "before_training", "tuning", "detector_embedder", "choices"),

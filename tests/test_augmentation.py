@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional
 
-from obdb_lib.augmentation import Augmentation
+from obdb_lib.augmentation import LOST, Augmentation, Zoom
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.errors import TrainingError
 from obdb_lib.models import build_detector
@@ -65,6 +67,37 @@ def test_nothing_switched_on__changes_nothing(tmp_path: Path) -> None:
     for index in range(3):
         assert torch.equal(data[index][0], plain[index][0])
         assert torch.equal(data[index][1]["boxes"], plain[index][1]["boxes"])
+
+
+@pytest.mark.parametrize("factor", [0.6, 0.8, 1.0, 1.25, 2.0])
+def test_zoom__is_torchvisions_affine_without_a_turn(factor: float) -> None:
+    dice = torch.Generator().manual_seed(1)
+    coarse = torch.randint(0, 255, (3, 6, 9), generator=dice, dtype=torch.uint8)
+    picture = tv_tensors.Image(coarse.repeat_interleave(24, 1).repeat_interleave(24, 2))  # 144 x 216
+    boxes = tv_tensors.BoundingBoxes(
+        [[90.0, 60.0, 130.0, 90.0], [0.0, 0.0, 216.0, 144.0]], format="XYXY", canvas_size=(144, 216)
+    )
+    zoom = Zoom((factor, factor), 0.2, LOST)
+    torch.manual_seed(3)
+    torch.empty(1).uniform_(factor, factor)
+    moves = [float(torch.empty(1).uniform_(-0.2, 0.2)) * side for side in (216, 144)]
+    torch.manual_seed(3)
+    mine, where = zoom(picture, boxes)
+    theirs = functional.affine(picture, 0.0, moves, factor, [0.0, 0.0], fill=LOST)
+    expected = functional.clamp_bounding_boxes(functional.affine(boxes, 0.0, moves, factor, [0.0, 0.0]))
+    assert mine.shape == picture.shape
+    assert (mine.float() - theirs.float()).abs().median() <= 2
+    assert (mine.float() - theirs.float()).abs().mean() < 12  # the edges of the squares, soft here, hard there
+    assert (where - expected).abs().max() <= 1.5 * max(factor, 1)
+    assert where.canvas_size == (144, 216)
+
+
+def test_zoom_far_beyond_the_picture__keeps_its_size(tmp_path: Path) -> None:
+    data = field(tmp_path, Augmentation(**{**STILL, "zoom": 1.0, "scale": (8.0, 9.0), "shift": 1.0}))
+    for index in range(len(data)):
+        image, target = data[index]
+        assert image.shape == (3, 96, 96)
+        assert len(target["boxes"]) == len(target["labels"])
 
 
 def test_cropped_pictures_and_frames_without_boxes__train(tmp_path: Path) -> None:

@@ -6,8 +6,18 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.backbone_utils import mobilenet_backbone, resnet_fpn_backbone
+from torchvision.ops import FrozenBatchNorm2d
 
-from obdb_lib.backbones import PyramidBackbone, Stage, classifier, freeze_early, last_of_each_stride, stages_of
+from obdb_lib.backbones import (
+    FixedNorm,
+    PyramidBackbone,
+    Stage,
+    classifier,
+    freeze_early,
+    freeze_norms,
+    last_of_each_stride,
+    stages_of,
+)
 from obdb_lib.errors import TrainingError
 
 
@@ -87,3 +97,23 @@ def test_early_stages_of_torchvisions_mobilenet__are_fixed() -> None:
         "2",
         "3",
     }
+
+
+def test_fixed_norm__is_torchvisions_in_one_pass() -> None:
+    dice = torch.Generator().manual_seed(0)
+    norm = nn.BatchNorm2d(5).train()
+    for _ in range(3):
+        norm(torch.rand(4, 5, 6, 7, generator=dice) * 3 - 1)
+    nn.init.uniform_(norm.weight, 0.5, 2.0)
+    nn.init.uniform_(norm.bias, -1.0, 1.0)
+    theirs = FrozenBatchNorm2d(5)
+    theirs.load_state_dict({k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"})
+    (mine,) = freeze_norms(nn.Sequential(norm)).children()
+    assert isinstance(mine, FixedNorm)
+    maps = torch.rand(4, 5, 6, 7, generator=dice) * 9 - 4
+    expected, found = (maps.clone().requires_grad_() for _ in range(2))
+    torch.testing.assert_close(mine(found), theirs(expected))
+    torch.testing.assert_close(mine(maps), norm.eval()(maps))
+    for given, one in ((expected, theirs), (found, mine)):
+        one(given).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)

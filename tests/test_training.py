@@ -181,6 +181,19 @@ def test_kill_nine__then_resume_equals_the_undisturbed_run(tmp_path: Path) -> No
     for row, wanted in zip(resumed["val"], undisturbed["val"], strict=True):
         assert row == pytest.approx(wanted, abs=1e-3)
     assert sorted(file.name for file in (killed / "out").iterdir()) == sorted(f.name for f in (whole / "out").iterdir())
+    for name in ("mobilenet_v2_model.pth", "mobilenet_v2_last.pth"):  # the best and the last epoch's weights
+        one, other = (load_checkpoint(folder / "out" / name) for folder in (killed, whole))
+        torch.testing.assert_close(one.state, other.state, rtol=1e-4, atol=1e-6)
+        assert one.metrics == pytest.approx(other.metrics, abs=1e-3)
+    momenta = [
+        [group["momentum_buffer"] for group in one.resume["optimizer"]["state"].values()] for one in (one, other)
+    ]
+    assert momenta[0]
+    torch.testing.assert_close(*momenta, rtol=1e-4, atol=1e-6)
+    for part in ("schedule", "scaler"):
+        assert one.resume[part] == other.resume[part]
+    for part in ("epoch", "best_epoch", "best_value", "plateau", "finished"):
+        assert one.resume["state"][part] == pytest.approx(other.resume["state"][part], abs=1e-3), part
 
 
 def test_finished_run__resumed_gives_its_result_at_once(tmp_path: Path, data: Data) -> None:

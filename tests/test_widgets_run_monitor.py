@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from obdb_lib.board import open_board
-from obdb_lib.progress import track
+from obdb_lib.progress import duration, track
 from widgets import RunMonitor, page_frame, run_monitor
-from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor, duration
+from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor
 
 MODULE = import_module("widgets.run_monitor")  # the package has a function of that name
 ROWS = [

@@ -24,7 +24,7 @@ from IPython.display import display
 from plotly.subplots import make_subplots
 from traitlets import Bool, Int, Unicode
 
-from obdb_lib.progress import LogProgress, Progress, Task
+from obdb_lib.progress import LogProgress, Progress, Task, duration
 from widgets._base import STATIC, CallbackErrors, PlainWidget
 from widgets.bars import bars
 from widgets.charts import house_style, show
@@ -283,10 +283,3 @@ def run_monitor(title: str, interactive: bool, *, name: str | None = None) -> Ru
 def rows_of(history: pd.DataFrame) -> list[dict[str, float]]:
     """Rows of ``FitResult.history`` as ``on_epoch`` gets them."""
     return [{str(name): float(value) for name, value in row.items()} for row in history.to_dict("records")]
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 12 min, 3.4 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
