@@ -32,6 +32,8 @@ LEVEL = 0.95
 """Share of resamples between the limits of an interval."""
 FEW_GROUPS = 20
 """With fewer groups than this the limits are too narrow (of 95 % intervals about 9 in 10 hold); the result warns."""
+LEAST_GROUPS = 8
+"""Fewer groups than this have so few different draws that their limits mean little; the result says so."""
 MAJORITY = 0.5
 """A group with more than this share of the frames decides the score alone; the result warns."""
 LARGE_SHARE = 0.2
@@ -212,13 +214,18 @@ def _numbers(matches: Matches, groups: pd.Series, resamples: int, level: float) 
     numbers = pd.factorize(np.array(keys, dtype=object))[0].astype(np.int64)
     sizes = np.bincount(numbers)
     told = []
-    if len(sizes) < FEW_GROUPS:
+    if len(sizes) < LEAST_GROUPS:
+        told.append(
+            f"Only {len(sizes)} group{'' if len(sizes) == 1 else 's'} of frames were judged: the limits tell next to "
+            f"nothing (below {LEAST_GROUPS}); give val more videos"
+        )
+    elif len(sizes) < FEW_GROUPS:
         told.append(
             f"Only {len(sizes)} groups of frames were judged (below {FEW_GROUPS}): the interval is likely too narrow"
         )
     if sizes.max() > MAJORITY * sizes.sum() and len(sizes) > 1:
         told.append(f"One group holds {sizes.max() / sizes.sum():.0%} of the judged frames and decides the score")
-    ruled = _ruled_classes(matches, numbers)
+    ruled = _ruled_classes(matches, numbers) if len(sizes) >= LEAST_GROUPS else []
     if ruled:
         names = ", ".join(f"{name} ({share:.0%})" for name, share in ruled[:NAMED_CLASSES])
         more = f" and {len(ruled) - NAMED_CLASSES} more classes" if len(ruled) > NAMED_CLASSES else ""

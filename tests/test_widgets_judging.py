@@ -66,6 +66,20 @@ def test_layers_beside_each_other_are_on_pictures_of_their_own() -> None:
     assert tuple(body[40, 306]) == rgb(1)
 
 
+def test_what_a_cell_holds_is_said_in_words() -> None:
+    found = confusion(DETECTIONS, TRUTH, PATHS, CLASSES, min_score=0.3)
+    browser = ConfusionBrowser(found, load_frame=grey, layers=LAYERS)
+    one, other = CLASSES[:2]
+    for cell, said in [
+        ((one, one), f"annotated and detected as <b>{one}</b>: "),
+        ((one, other), f"annotated as <b>{one}</b>, detected as <b>{other}</b>: "),
+        ((one, BACKGROUND), f"annotated as <b>{one}</b> and missed: "),
+        ((BACKGROUND, one), f"detected as <b>{one}</b> where nobody drew a plant, or a second time: "),
+    ]:
+        browser.choose(*cell)
+        assert said in browser._text.value
+
+
 def test_boxes_without_a_partner_are_thick_and_labels_lie_on_nothing() -> None:
     names = np.array(["Rape", "Rape"], dtype=object)
     wanted = BoxSet(np.array([[20, 60, 80, 120], [120, 60, 180, 120]]), names)

@@ -18,6 +18,8 @@ from widgets.frame_view import FrameBrowser, Layers, Pixels
 from widgets.palette import BLUE
 
 NO_CELL = (-1, -1)
+BACKGROUND = "(background)"
+"""As ``obdb_lib.confusion`` names what is no plant."""
 HINT = "Click a number to see its frames, those with most such boxes first."
 
 
@@ -78,12 +80,20 @@ class ConfusionBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is 
         annotated, detected = self.grid.names[row], self.grid.names[column]
         self.img_paths = self._confusion.frames(annotated, detected)
         count = self.grid.counts[row][column]
-        self._text.value = (
-            f"<b>{count}</b> annotated as <b>{html.escape(annotated)}</b>, detected as <b>{html.escape(detected)}</b>: "
-            f"{len(self.img_paths)} frame{'' if len(self.img_paths) == 1 else 's'}"
-        )
+        frames = f"{len(self.img_paths)} frame{'' if len(self.img_paths) == 1 else 's'}"
+        self._text.value = f"<b>{count}</b> {_in_words(annotated, detected)}: {frames}"
         self._browser.layout.display = None if self.img_paths else "none"
         self._browser.show_frames(self.img_paths)
+
+
+def _in_words(annotated: str, detected: str) -> str:
+    """What a cell holds, as HTML."""
+    drawn, seen = (f"<b>{html.escape(name)}</b>" for name in (annotated, detected))
+    if detected == BACKGROUND:
+        return f"annotated as {drawn} and missed"
+    if annotated == BACKGROUND:
+        return f"detected as {seen} where nobody drew a plant, or a second time"
+    return f"annotated and detected as {drawn}" if drawn == seen else f"annotated as {drawn}, detected as {seen}"
 
 
 def confusion_chart(confusion: ConfusionLike, *, title: str | None = None) -> go.Figure:
