@@ -33,7 +33,8 @@ LEVEL = 0.95
 FEW_GROUPS = 20
 """With fewer groups than this the limits are too narrow (of 95 % intervals about 9 in 10 hold); the result warns."""
 LEAST_GROUPS = 8
-"""Fewer groups than this have so few different draws that their limits mean little; the result says so."""
+"""Fewer groups than this have so few different draws that images are drawn within them, too; the result warns that
+their limits mean little."""
 MAJORITY = 0.5
 """A group with more than this share of the frames decides the score alone; the result warns."""
 LARGE_SHARE = 0.2
@@ -45,6 +46,8 @@ LEFT_OUT_PARTS = 200
 """With more groups than this they are left out by several at once, to find the skew of their influence."""
 ALL = "(all)"
 """Row of the mean over classes."""
+Counts = NDArray[np.uint16]
+"""How often each image counts: small numbers, of which there are resamples times images."""
 _AT_ONCE = 50
 """Resamples computed at once; bounds the memory (times detections of a class times 8 bytes, a few times over)."""
 
@@ -157,7 +160,7 @@ def group_intervals(
     drawn = _draw(numbers, resamples, seed)
     whole = _scores(matches, np.ones((1, len(matches.img_paths))))[0]
     left_out = _each_left_out(numbers)
-    spread = _resampled(matches, numbers, np.concatenate([drawn, left_out]), whole, progress)
+    spread = _resampled(matches, np.concatenate([drawn, left_out]), whole, progress)
     columns: dict[str, object] = {"object_class": [ALL, *matches.classes]}
     low, high = bca_limits(whole, spread[:resamples], spread[resamples:], level)
     for place, name in enumerate(("ap", "ap50")):
@@ -193,9 +196,7 @@ def paired_difference(
     ones = np.ones((1, len(first.img_paths)))
     before, after = _scores(first, ones)[0], _scores(second, ones)[0]
     weights = np.concatenate([drawn, _each_left_out(numbers)])
-    change = _resampled(second, numbers, weights, after, progress) - _resampled(
-        first, numbers, weights, before, progress
-    )
+    change = _resampled(second, weights, after, progress) - _resampled(first, weights, before, progress)
     low, high = bca_limits(after - before, change[:resamples], change[resamples:], level)
     columns: dict[str, object] = {"object_class": [ALL, *first.classes]}
     for place, name in enumerate(("ap", "ap50")):
@@ -243,24 +244,33 @@ def _ruled_classes(matches: Matches, numbers: IntArray) -> list[tuple[str, float
     return sorted(shares, key=lambda one: -one[1])
 
 
-def _draw(numbers: IntArray, resamples: int, seed: int) -> Floats:
-    """(B, groups) how often each group is drawn."""
+def _draw(numbers: IntArray, resamples: int, seed: int) -> Counts:
+    """(B, images) how often each image counts: as often as its group is drawn.
+
+    Two or three groups have hardly any different draws. So where there are few, the images within a group are drawn,
+    too (Davison & Hinkley 1997, 3.8, first strategy): rather too wide than a hair.
+    """
+    dice = np.random.default_rng(seed)
     count = int(numbers.max()) + 1
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    drawn = dice.multinomial(count, np.full(count, 1 / count), size=resamples)
+    weights = drawn.astype(np.uint16)[:, numbers]
+    if count < LEAST_GROUPS:
+        for group in range(count):
+            mine = np.flatnonzero(numbers == group)
+            shares = np.full(len(mine), 1 / len(mine))
+            weights[:, mine] = dice.multinomial(drawn[:, group] * len(mine), shares)
+    return weights
 
 
-def _each_left_out(numbers: IntArray) -> Floats:
-    """(J, groups) 1, and 0 for the group, or the part of the groups, that each row leaves out."""
-    count = int(numbers.max()) + 1
-    parts = min(count, LEFT_OUT_PARTS)
-    kept = np.arange(count)[None, :] % parts != np.arange(parts)[:, None]
-    return np.asarray(kept, dtype=np.float64)
+def _each_left_out(numbers: IntArray) -> Counts:
+    """(J, images) 1, and 0 for the images of the group, or the part of the groups, that each row leaves out."""
+    parts = min(int(numbers.max()) + 1, LEFT_OUT_PARTS)
+    kept = numbers[None, :] % parts != np.arange(parts)[:, None]
+    return np.asarray(kept, dtype=np.uint16)
 
 
-def _resampled(
-    matches: Matches, numbers: IntArray, weights: Floats, whole: Floats, progress: Progress | None
-) -> Floats:
-    """(B, 1 + K, 2) scores when groups count ``weights`` (B, groups) times.
+def _resampled(matches: Matches, weights: Counts, whole: Floats, progress: Progress | None) -> Floats:
+    """(B, 1 + K, 2) scores when images count ``weights`` (B, images) times.
 
     A resample without any box of a class takes that class's score of the ``whole`` into its mean over classes: means
     over other classes would jump for no reason of the detector's.
@@ -268,7 +278,7 @@ def _resampled(
     parts = []
     with track(progress, "resample groups", len(weights)) as task:
         for start in range(0, len(weights), _AT_ONCE):
-            parts.append(_scores(matches, weights[start : start + _AT_ONCE][:, numbers]))
+            parts.append(_scores(matches, weights[start : start + _AT_ONCE].astype(np.float64)))
             task.advance(len(parts[-1]))
     table = np.concatenate(parts)
     by_class = np.where(np.isfinite(table[:, 1:]), table[:, 1:], whole[1:])

@@ -122,6 +122,16 @@ def test_a_difference_of_nothing_is_symmetric() -> None:
     assert abs(np.mean(low) + np.mean(high)) < 0.1 * (np.mean(high) - np.mean(low))
 
 
+def test_two_groups_do_not_give_a_hair_of_an_interval() -> None:
+    matches, _ = field(np.random.default_rng(4), 40)
+    by_video, by_frame = (pd.Series(np.arange(40) // size, index=matches.img_paths) for size in (20, 1))
+    two, many = (group_intervals(matches, groups, resamples=300) for groups in (by_video, by_frame))
+    wide, narrow = (row["ap50_high"] - row["ap50_low"] for row in (two.of(), many.of()))
+    assert len(set(two.draws[:, 1])) > 200
+    assert wide > 0.9 * narrow
+    assert two.warning.startswith("Only 2 groups of frames were judged: the limits tell next to nothing")
+
+
 def test_a_group_that_rules_a_class_is_said_and_no_class_drops_out_of_the_mean() -> None:
     truth = pd.DataFrame(
         [[f"f{n}", "Fat hen", 0, 0, 50, 50] for n in range(30)] + [["f0", "Dandelion", 100, 0, 150, 50]],
