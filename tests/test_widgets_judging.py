@@ -200,12 +200,15 @@ def test_other_charts_say_what_they_show() -> None:
     heat = confusion_chart(found).data[0]
     assert heat.text[0][0] == str(found.matrix.iloc[0, 0])
     assert heat.text[-1][-1] == "", "nobody counts background taken for background"
-    assert sum(heat.z[0]) == pytest.approx(1)
+    assert sum(abs(share) for share in heat.z[0]) == pytest.approx(1)
+    signs = np.sign(heat.z)
+    assert (np.diag(signs)[:-1] >= 0).all(), "blue is right"
+    assert (signs[~np.eye(len(signs), dtype=bool)] <= 0).all(), "orange is wrong"
     rows = [("every 10th frame", 0.9, 0.8, 0.75, 0.86), ("whole videos", 0.0, 0.6, 0.5, 0.7)]
     table = pd.DataFrame(rows, columns=["strategy", "leak", "ap50", "ap50_low", "ap50_high"])
     figure = honest_chart(table)
     assert list(figure.data[0].y) == ["every 10th frame (leak 90%)", "whole videos (leak 0%)"]
-    assert figure.layout.title.text.startswith("The easiest val says 0.80, the hardest 0.60")
+    assert figure.layout.title.text.startswith("Every 10th frame as val says 0.80, whole videos 0.60")
     scores = pd.DataFrame(
         {"cluster": [str(n) for n in range(30)], "ap": np.linspace(0, 1, 30), "truth": 5, "missed": 1, "false": 2}
     )
