@@ -130,7 +130,7 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         self._paths, self._load, self._layers = list(img_paths), load_frame, layers
         self._beside, self._notes = beside, dict(notes or {})
         self._place = ipywidgets.IntSlider(
-            0, 0, max(len(self._paths) - 1, 0), description="frame", layout={"width": "420px"}
+            0, 0, max(len(self._paths) - 1, 0), description="frame", readout=False, layout={"width": "360px"}
         )
         self._back = ipywidgets.Button(icon="arrow-left", tooltip="previous frame", layout={"width": "40px"})
         self._next = ipywidgets.Button(icon="arrow-right", tooltip="next frame", layout={"width": "40px"})
@@ -187,7 +187,8 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         counts = ", ".join(f"{len(boxes(img_path))} {name}s" for name, boxes in self._layers.items())
         note = self._notes.get(img_path)
         told = f"{note}; {counts}" if note else counts
-        self._text.value = f"<b>{html.escape(img_path)}</b> &nbsp; {html.escape(told)}"
+        place = f"{self._place.value + 1} of {len(self._paths)}"
+        self._text.value = f"{place} &nbsp; <b>{html.escape(img_path)}</b> &nbsp; {html.escape(told)}"
         self._image.value = jpeg(
             draw_frame(img_path, self._load, self._layers, BROWSER_PX, beside=self._beside, hidden=hidden)
         )
