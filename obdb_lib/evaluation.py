@@ -46,6 +46,8 @@ SIZE_LIMITS = (32.0**2, 96.0**2)
 """COCO's limits between small, medium and large boxes, square pixels of the full frame."""
 SIZES = ("small", "medium", "large")
 CLASS_SCORES = ("ap", "ap50", "ap75", "ar", "ap_small", "ap_medium", "ap_large")
+MOST_BOXES = 100
+"""Detections of an image and class that are judged, the surest first, as in COCO."""
 _IOU50, _IOU75 = 0, 5
 _ANY_SIZE, _MOST_BOXES = 0, -1
 
@@ -203,6 +205,7 @@ def _coco(
         scores = {"score": found["score"].to_numpy(np.float64).tolist()}
         detected = truth.loadRes(_rows(found, img_paths, classes, scores))
         judge = COCOeval_faster(truth, detected, "bbox", print_function=logger.debug)
+        judge.params.maxDets = [MOST_BOXES]  # its other limits, 1 and 10, would be counted and never read
         judge.evaluate()
         judge.accumulate()
     return np.asarray(judge.eval["precision"]), np.asarray(judge.eval["recall"])

@@ -67,18 +67,18 @@ class HonestScores:
 def strategies(snapshot: Snapshot, duplicates: DuplicateGroups, *, nth: int = 10, seed: int = 0) -> dict[str, Split]:
     """The splits to compare, the easiest to cheat on first; val is one frame in ``nth`` of each.
 
-    Where the names tell videos: every nth frame, whole videos (with their twins), and a new day where there are two
-    sessions or more (its ``test`` is val here, the rest trains). Where they do not: every nth frame, random frames, and
-    duplicate groups kept whole.
+    Every nth frame and random frames, which share videos with train; then, where the names tell videos, whole videos
+    (with their twins), and a new day where there are two sessions or more (its ``test`` is val here, the rest trains);
+    where they do not, duplicate groups kept whole.
     """
     share = 1 / nth
-    found = {f"every {nth}th frame": every_nth(snapshot, n=nth)}
+    easy = {f"every {nth}th frame": every_nth(snapshot, n=nth), RANDOM: random_frames(snapshot, share=share, seed=seed)}
     group_by = default_grouping(snapshot)
     shares = {"train": 1 - share, "val": share}
     apart = by_groups(snapshot, group_by=group_by, shares=shares, duplicates=duplicates, seed=seed)
     if "video" not in group_by:
-        return {**found, RANDOM: random_frames(snapshot, share=share, seed=seed), WHOLE_TWINS: apart}
-    found[WHOLE_VIDEOS] = apart
+        return {**easy, WHOLE_TWINS: apart}
+    found = {**easy, WHOLE_VIDEOS: apart}
     if snapshot.frames["session"].replace("", None).nunique() >= LEAST_SESSIONS:
         day = new_day(snapshot, test_share=share, group_by=group_by, duplicates=duplicates, seed=seed).split
         parts = day.frames["part"].replace({"val": "train", "test": "val"})

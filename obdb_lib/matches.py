@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from obdb_lib.boxes import IntArray
-from obdb_lib.evaluation import check_tables
+from obdb_lib.evaluation import MOST_BOXES, check_tables
 from obdb_lib.snapshots import BOX
 
 Floats = NDArray[np.float64]
@@ -24,8 +24,6 @@ Bools = NDArray[np.bool_]
 COCO_IOUS: tuple[float, ...] = tuple(np.round(np.arange(0.5, 1.0, 0.05), 2).tolist())
 RECALLS = np.linspace(0, 1, 101)
 """COCO's AP is the mean precision at these recalls."""
-MOST_BOXES = 100
-"""Detections of an image and class that are judged, the surest first, as in COCO."""
 NOTHING = -1
 """In place of a truth: the detection found none."""
 

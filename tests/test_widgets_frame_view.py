@@ -42,6 +42,7 @@ def test_browser_steps_and_hides_layers() -> None:
     browser._next.click()
     browser._next.click()  # stays at the last one
     assert "b.png" in browser._text.value
+    assert browser._text.value.startswith("2 of 2 "), "people count from 1"
     assert "1 annotations" in browser._text.value
 
 

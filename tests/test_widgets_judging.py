@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageDraw
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.confusion import BACKGROUND, confusion
@@ -25,6 +28,7 @@ from widgets import (
     pr_chart,
     sweep_chart,
 )
+from widgets._boxes import free_place, wrong_boxes
 from widgets.frame_view import LAYER_COLOURS, draw_frame
 
 DETECTIONS, TRUTH, PATHS = random_tables(12, 6, seed=3)
@@ -60,6 +64,44 @@ def test_layers_beside_each_other_are_on_pictures_of_their_own() -> None:
     assert not (second == rgb(0)).all(axis=2).any()
     assert tuple(body[40, 10]) == rgb(0)
     assert tuple(body[40, 306]) == rgb(1)
+
+
+def test_what_a_cell_holds_is_said_in_words() -> None:
+    found = confusion(DETECTIONS, TRUTH, PATHS, CLASSES, min_score=0.3)
+    browser = ConfusionBrowser(found, load_frame=grey, layers=LAYERS)
+    one, other = CLASSES[:2]
+    for cell, said in [
+        ((one, one), f"annotated and detected as <b>{one}</b>: "),
+        ((one, other), f"annotated as <b>{one}</b>, detected as <b>{other}</b>: "),
+        ((one, BACKGROUND), f"annotated as <b>{one}</b> and missed: "),
+        ((BACKGROUND, one), f"detected as <b>{one}</b> where nobody drew a plant, or a second time: "),
+    ]:
+        browser.choose(*cell)
+        assert said in browser._text.value
+
+
+def test_boxes_without_a_partner_are_thick_and_labels_lie_on_nothing() -> None:
+    names = np.array(["Rape", "Rape"], dtype=object)
+    wanted = BoxSet(np.array([[20, 60, 80, 120], [120, 60, 180, 120]]), names)
+    found = BoxSet(np.array([[21, 60, 81, 120], [22, 61, 82, 121]]), names, np.array([0.9, 0.8]))
+    pair = {"annotation": lambda _: wanted, "detection": lambda _: found}
+    picture = np.asarray(draw_frame("a.png", grey, pair, (406, 200), beside=True))[18:]
+    left, right = (picture[:, :200] == rgb(0)).all(axis=2), (picture[:, 206:] == rgb(1)).all(axis=2)
+    assert left[90].sum() == 2 * (2 + 5), "both sides of the box that was found, and of the missed one"
+    assert [rows.tolist() for rows in wrong_boxes(wanted, found)] == [[False, True], [False, True]]
+    hidden = np.asarray(draw_frame("a.png", grey, pair, (406, 200), beside=True, hidden=["detection"]))[18:]
+    assert not (hidden[:, 206:] == rgb(1)).all(axis=2).any()
+    assert ((hidden[:, :200] == rgb(0)).all(axis=2) == left).all(), "what is hidden still counts as a partner"
+    assert right.any()
+
+
+def test_labels_stay_inside_and_off_each_other() -> None:
+    taken: list[tuple[float, float, float, float]] = []
+    draw = ImageDraw.Draw(Image.new("RGB", (200, 100)))
+    for _ in range(4):
+        free_place(draw, "Creeping thistle 0.50", (150.0, 40.0, 190.0, 80.0), False, (200, 100), taken)
+    assert max(rect[2] for rect in taken) <= 200
+    assert all(abs(one[1] - other[1]) >= 13 for one, other in combinations(taken, 2))
 
 
 def test_a_click_on_a_cell_opens_its_frames() -> None:
@@ -158,12 +200,15 @@ def test_other_charts_say_what_they_show() -> None:
     heat = confusion_chart(found).data[0]
     assert heat.text[0][0] == str(found.matrix.iloc[0, 0])
     assert heat.text[-1][-1] == "", "nobody counts background taken for background"
-    assert sum(heat.z[0]) == pytest.approx(1)
+    assert sum(abs(share) for share in heat.z[0]) == pytest.approx(1)
+    signs = np.sign(heat.z)
+    assert (np.diag(signs)[:-1] >= 0).all(), "blue is right"
+    assert (signs[~np.eye(len(signs), dtype=bool)] <= 0).all(), "orange is wrong"
     rows = [("every 10th frame", 0.9, 0.8, 0.75, 0.86), ("whole videos", 0.0, 0.6, 0.5, 0.7)]
     table = pd.DataFrame(rows, columns=["strategy", "leak", "ap50", "ap50_low", "ap50_high"])
     figure = honest_chart(table)
     assert list(figure.data[0].y) == ["every 10th frame (leak 90%)", "whole videos (leak 0%)"]
-    assert figure.layout.title.text.startswith("The easiest val says 0.80, the hardest 0.60")
+    assert figure.layout.title.text.startswith("Every 10th frame as val says 0.80, whole videos 0.60")
     scores = pd.DataFrame(
         {"cluster": [str(n) for n in range(30)], "ap": np.linspace(0, 1, 30), "truth": 5, "missed": 1, "false": 2}
     )

@@ -15,9 +15,12 @@ from traitlets import Int, List, Unicode
 from widgets._base import STATIC, CallbackErrors, PlainWidget
 from widgets.charts import MUTED, house_style
 from widgets.frame_view import FrameBrowser, Layers, Pixels
-from widgets.palette import BLUE
+from widgets.palette import BLUE, ORANGE
 
 NO_CELL = (-1, -1)
+BACKGROUND = "(background)"
+"""As ``obdb_lib.confusion`` names what is no plant."""
+SHARE_TICKS = {"tickvals": [-1, 0, 1], "ticktext": ["100 % wrong", "0", "100 % right"]}
 HINT = "Click a number to see its frames, those with most such boxes first."
 
 
@@ -78,16 +81,24 @@ class ConfusionBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is 
         annotated, detected = self.grid.names[row], self.grid.names[column]
         self.img_paths = self._confusion.frames(annotated, detected)
         count = self.grid.counts[row][column]
-        self._text.value = (
-            f"<b>{count}</b> annotated as <b>{html.escape(annotated)}</b>, detected as <b>{html.escape(detected)}</b>: "
-            f"{len(self.img_paths)} frame{'' if len(self.img_paths) == 1 else 's'}"
-        )
+        frames = f"{len(self.img_paths)} frame{'' if len(self.img_paths) == 1 else 's'}"
+        self._text.value = f"<b>{count}</b> {_in_words(annotated, detected)}: {frames}"
         self._browser.layout.display = None if self.img_paths else "none"
         self._browser.show_frames(self.img_paths)
 
 
+def _in_words(annotated: str, detected: str) -> str:
+    """What a cell holds, as HTML."""
+    drawn, seen = (f"<b>{html.escape(name)}</b>" for name in (annotated, detected))
+    if detected == BACKGROUND:
+        return f"annotated as {drawn} and missed"
+    if annotated == BACKGROUND:
+        return f"detected as {seen} where nobody drew a plant, or a second time"
+    return f"annotated and detected as {drawn}" if drawn == seen else f"annotated as {drawn}, detected as {seen}"
+
+
 def confusion_chart(confusion: ConfusionLike, *, title: str | None = None) -> go.Figure:
-    """The matrix as a still chart: shade by share of the row, text the counts."""
+    """The matrix as a still chart: blue what is right, orange what is wrong, shade the share of the row."""
     matrix = confusion.matrix
     counts = matrix.to_numpy(np.int64)
     sums = counts.sum(axis=1, keepdims=True)
@@ -96,19 +107,20 @@ def confusion_chart(confusion: ConfusionLike, *, title: str | None = None) -> go
     texts = [["" if r == c == len(names) - 1 else str(n) for c, n in enumerate(row)] for r, row in enumerate(counts)]
     figure = go.Figure(
         go.Heatmap(
-            z=share.tolist(),
+            z=np.where(np.eye(len(names), dtype=bool), share, -share).tolist(),
             x=names,
             y=names,
             text=texts,
-            customdata=counts.tolist(),
+            customdata=np.stack([counts, 100 * share], axis=-1).tolist(),
             texttemplate="%{text}",
-            colorscale=[[0, "#FFFFFF"], [1, BLUE]],
-            zmin=0,
+            colorscale=[[0, ORANGE], [0.5, "#FFFFFF"], [1, BLUE]],
+            zmin=-1,
             zmax=1,
             xgap=2,
             ygap=2,
-            colorbar={"title": {"text": "share of row"}, "tickformat": ".0%", "thickness": 12},
-            hovertemplate="annotated %{y}, detected %{x}: %{customdata} (%{z:.0%} of the row)<extra></extra>",
+            colorbar={"title": {"text": "share of row"}, "thickness": 12, **SHARE_TICKS},
+            hovertemplate="annotated %{y}, detected %{x}: %{customdata[0]} (%{customdata[1]:.0f} % of the row)"
+            "<extra></extra>",
         )
     )
     figure.update_yaxes(autorange="reversed", title_text="annotated", showgrid=False)

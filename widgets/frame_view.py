@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 import ipywidgets
 import numpy as np
@@ -14,27 +13,35 @@ from PIL import Image, ImageDraw
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import ObdbError
+from widgets._boxes import LAYER_COLOURS, draw_boxes, wrong_boxes
 from widgets._pictures import jpeg, shrink
-from widgets.palette import EXTENDED
 
 Pixels = NDArray[np.uint8]
 Layers = Mapping[str, Callable[[str], BoxSet]]
 
 BROWSER_PX = (1100, 640)
 TILE_PX = (460, 300)
-LINE_PX = 3
-LAYER_COLOURS = (EXTENDED[0], EXTENDED[1], EXTENDED[2], EXTENDED[3])
+THICK = ("thick: missed or taken for another class", "thick: false or of another class")
+"""What is told of the thick boxes of annotations and of detections."""
 _BAR_PX = 18
 _GAP_PX = 6
 
 
 def draw_frame(
-    img_path: str, load_frame: Callable[[str], Pixels], layers: Layers, size: tuple[int, int], *, beside: bool = False
+    img_path: str,
+    load_frame: Callable[[str], Pixels],
+    layers: Layers,
+    size: tuple[int, int],
+    *,
+    beside: bool = False,
+    hidden: Collection[str] = (),
 ) -> Image.Image:
     """A frame shrunk to fit ``size`` with one colour for each layer of boxes; an unreadable one says so.
 
     Args:
-        beside: draw each layer on a picture of its own, side by side under its name, together as wide as ``size``.
+        beside: draw each layer on a picture of its own, side by side under its name, together as wide as ``size``. Of
+            two layers, boxes that have a partner of their class on the other side are thin, the others thick.
+        hidden: layers whose boxes are not drawn.
     """
     try:
         full = Image.fromarray(load_frame(img_path))
@@ -44,38 +51,26 @@ def draw_frame(
         return picture
     if not beside or len(layers) < 2:
         picture = shrink(full, *size).convert("RGB")
-        for number, boxes in enumerate(layers.values()):
-            _draw_layer(picture, boxes(img_path), number, picture.width / full.width)
+        for number, (name, boxes) in enumerate(layers.items()):
+            if name not in hidden:
+                draw_boxes(picture, boxes(img_path), number, picture.width / full.width)
         return picture
+    found = [boxes(img_path) for boxes in layers.values()]
+    wrong = wrong_boxes(*found) if len(found) == 2 else [None] * len(found)
     width = (size[0] - _GAP_PX * (len(layers) - 1)) // len(layers)
     plain = shrink(full, width, size[1] - _BAR_PX).convert("RGB")
     wide = plain.width + _GAP_PX
     sheet = Image.new("RGB", (wide * len(layers) - _GAP_PX, plain.height + _BAR_PX), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (name, boxes) in enumerate(layers.items()):
-        picture, found = plain.copy(), boxes(img_path)
-        _draw_layer(picture, found, number, picture.width / full.width)
+    for number, name in enumerate(layers):
+        picture = plain.copy()
+        if name not in hidden:
+            draw_boxes(picture, found[number], number, picture.width / full.width, wrong[number])
         sheet.paste(picture, (number * wide, _BAR_PX))
         draw.rectangle((number * wide, 3, number * wide + 12, 15), fill=LAYER_COLOURS[number % len(LAYER_COLOURS)])
-        draw.text((number * wide + 18, 4), f"{name}: {len(found)}", "black")
+        told = f" ({THICK[number]})" if len(found) == 2 else ""
+        draw.text((number * wide + 18, 4), f"{name}: {len(found[number])}{told}", "black")
     return sheet
-
-
-def _draw_layer(picture: Image.Image, boxes: BoxSet, number: int, scale: float) -> None:
-    """The boxes of one layer; the first layer shows class names above, later ones scores, too, below."""
-    draw = ImageDraw.Draw(picture)
-    colour = LAYER_COLOURS[number % len(LAYER_COLOURS)]
-    for box, name, score in zip(*_columns(boxes, scale), strict=True):
-        draw.rectangle(box, outline=colour, width=LINE_PX)
-        text = name if number == 0 else f"{name} {score:.2f}"
-        place = (box[0] + 2, box[1] - 13) if number == 0 else (box[0] + 2, box[3] + 1)
-        # A box at the border keeps its text inside the picture.
-        place = (place[0], min(max(place[1], 0), picture.height - 13))
-        draw.text(place, text, fill="white", stroke_width=2, stroke_fill="black")
-
-
-def _columns(boxes: BoxSet, scale: float) -> tuple[Any, Any, Any]:
-    return (boxes.xyxy * scale).tolist(), boxes.classes.tolist(), boxes.scores.tolist()
 
 
 def frame_sheet(
@@ -135,7 +130,7 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
         self._paths, self._load, self._layers = list(img_paths), load_frame, layers
         self._beside, self._notes = beside, dict(notes or {})
         self._place = ipywidgets.IntSlider(
-            0, 0, max(len(self._paths) - 1, 0), description="frame", layout={"width": "420px"}
+            0, 0, max(len(self._paths) - 1, 0), description="frame", readout=False, layout={"width": "360px"}
         )
         self._back = ipywidgets.Button(icon="arrow-left", tooltip="previous frame", layout={"width": "40px"})
         self._next = ipywidgets.Button(icon="arrow-right", tooltip="next frame", layout={"width": "40px"})
@@ -188,16 +183,12 @@ class FrameBrowser(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is unty
             self._text.value = "There are no frames to show."
             return
         img_path = self._paths[self._place.value]
-        layers = {
-            name: boxes if box.value else _nothing
-            for (name, boxes), box in zip(self._layers.items(), self._shown, strict=True)
-        }
+        hidden = [name for name, box in zip(self._layers, self._shown, strict=True) if not box.value]
         counts = ", ".join(f"{len(boxes(img_path))} {name}s" for name, boxes in self._layers.items())
         note = self._notes.get(img_path)
         told = f"{note}; {counts}" if note else counts
-        self._text.value = f"<b>{html.escape(img_path)}</b> &nbsp; {html.escape(told)}"
-        self._image.value = jpeg(draw_frame(img_path, self._load, layers, BROWSER_PX, beside=self._beside))
-
-
-def _nothing(img_path: str) -> BoxSet:
-    return BoxSet(np.empty((0, 4), dtype=np.float32))
+        place = f"{self._place.value + 1} of {len(self._paths)}"
+        self._text.value = f"{place} &nbsp; <b>{html.escape(img_path)}</b> &nbsp; {html.escape(told)}"
+        self._image.value = jpeg(
+            draw_frame(img_path, self._load, self._layers, BROWSER_PX, beside=self._beside, hidden=hidden)
+        )

@@ -188,8 +188,8 @@ def honest_chart(table: pd.DataFrame, *, measure: str = "ap50", title: str | Non
     """
     _need(table, ("strategy", "leak", measure, f"{measure}_low", f"{measure}_high"), "honest_chart")
     shown = table.assign(label=[f"{s} (leak {k:.0%})" for s, k in zip(table["strategy"], table["leak"], strict=True)])
-    first, last = float(table[measure].iloc[0]), float(table[measure].iloc[-1])
-    told = f"The easiest val says {first:.2f}, the hardest {last:.2f}" if len(table) > 1 else "One strategy so far"
+    (easy, first), (hard, last) = ((row["strategy"], float(row[measure])) for _, row in table.iloc[[0, -1]].iterrows())
+    told = f"{_sentence(easy)} as val says {first:.2f}, {hard} {last:.2f}" if len(table) > 1 else "One strategy so far"
     return interval_chart(
         shown,
         value=measure,
@@ -199,6 +199,10 @@ def honest_chart(table: pd.DataFrame, *, measure: str = "ap50", title: str | Non
         axis=measure.upper(),
         title=title or f"{told}: one recipe, trained on as many frames each",
     )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | None = None) -> go.Figure:
@@ -215,7 +219,7 @@ def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | No
     shown = scores.head(most)
     names = [f"cluster {name}" if str(name).lstrip("-").isdigit() else f"{name}s" for name in shown["cluster"]]
     texts = [
-        f"{ap:.2f}: {truth} boxes, {missed} missed, {false} false"
+        f"{ap:.2f}: {truth} box{'' if truth == 1 else 'es'}, {missed} missed, {false} false"
         for ap, truth, missed, false in shown[["ap", "truth", "missed", "false"]].itertuples(index=False)
     ]
     bars = go.Bar(

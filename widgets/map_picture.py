@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
+from widgets.names import title_of
 from widgets.palette import Colouring, colouring
 
 SIZE_INCHES = (9.6, 6.0)
@@ -37,7 +38,7 @@ def static_map(points: pd.DataFrame, *, colour_by: str = "object_class", title: 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI, facecolor="white", layout="constrained")
     axes = figure.add_subplot()
     draw_points(axes, points, colours)
-    default = f"{len(points):,} annotations, coloured by {colour_by.replace('_', ' ')}"
+    default = f"{len(points):,} annotations, coloured by {title_of(colour_by)}"
     axes.set_title(title or default, loc="left", color=INK, fontsize=13)
     _legend(figure, colours)
     return picture_of(figure)

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from widgets.palette import EMPTY_LABEL, OUTSIDE_LABEL
 
-TITLES = {"object_class": "class", "task_name": "task"}
+TITLES = {"object_class": "class", "task_name": "task", "cluster_ap": "cluster AP50"}
 """What a person calls a column, where that is not its own name."""
 
 LEAST_COMMON = 5

@@ -1,6 +1,7 @@
 """Judge a model: ``python -m obdb_lib.cli.test_model -m model.pth -p pd_val.pkl`` (upstream's flags).
 
-Without ``-p`` the val frames of the last run of the notebooks are judged, as notebook 04 does. Written to ``-s``:
+Without ``-p`` a stored run is judged on the val frames of its own split, as notebook 04 does: the one that ``--run``
+names (its id, or the ``save_dir`` it was trained into), else the last one of the notebooks. Written to ``-s``:
 ``class_metrics.json`` and ``result_figures/`` as upstream wrote them, ``AveragePrecision_<time>.json`` (VOC AP at IoU
 0.3), ``metrics.json`` (COCO metrics with intervals), and with ``-i True`` frames with boxes in ``test_imgs/``.
 """
@@ -11,7 +12,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obdb_lib import paths
@@ -20,7 +21,7 @@ from obdb_lib.checkpoints import load_checkpoint, load_detector
 from obdb_lib.collect import frames_of
 from obdb_lib.detections import boxes_by_frame
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
-from obdb_lib.errors import DatasetError, ObdbError, SettingsError
+from obdb_lib.errors import CacheError, DatasetError, ObdbError, SettingsError, StoreError
 from obdb_lib.evaluation import METRIC_SCORE_THRESHOLD, coco_metrics, detect
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frames import FrameStore
@@ -33,12 +34,15 @@ from obdb_lib.settings import Settings
 from obdb_lib.snapshots import Snapshot, build_snapshot
 from obdb_lib.splits import Split, split_from_documents
 from obdb_lib.stages import read_result, run_folder
-from obdb_lib.store import open_store, with_ids
+from obdb_lib.store import Store, open_store, with_ids
+from obdb_lib.stored_runs import StoredRun, find_run
+from obdb_lib.tuning import Workbench
 from obdb_lib.voc import CLASS_METRICS_NAME, class_metrics, voc_average_precision, write_average_precision
 
 logger = logging.getLogger("obdb_lib")
 
 DEFAULT_SETTINGS = "settings.cpu.json"
+FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 FIGURES, IMAGES, METRICS_NAME = "result_figures", "test_imgs", "metrics.json"
 FOUND_COLOUR, TRUTH_COLOUR = "red", "blue"
 """Upstream's colours."""
@@ -46,13 +50,15 @@ FOUND_COLOUR, TRUTH_COLOUR = "red", "blue"
 
 @dataclass(frozen=True)
 class _Data:
-    """What is judged."""
+    """What is judged, and by which settings."""
 
     snapshot: Snapshot
     frames: FrameStore
     img_paths: list[str]
     model: str
+    settings: Settings
     split: Split | None = None
+    run_id: str = ""
 
 
 def truth_of(text: str) -> bool:
@@ -64,36 +70,45 @@ def truth_of(text: str) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Judge and write; 0, or with a message 2 for wrong settings, 1 for what else went wrong."""
+    """Judge and write; 0, or with a message 2 for wrong settings, 1 for what else went wrong (130 when interrupted)."""
     options = _parser().parse_args(arguments)
+    paths.share_cores()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         _judge(options)
     except ObdbError as error:
-        print(error, file=sys.stderr)
-        return 2 if isinstance(error, SettingsError) else 1
+        print(f"test_model: {error}", file=sys.stderr)
+        return WRONG_SETTINGS if isinstance(error, SettingsError) else FAILED
+    except KeyboardInterrupt:
+        print("test_model: stopped; nothing was written but whole files", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-f", "--settings_file", default=DEFAULT_SETTINGS, help="settings JSON (%(default)s)")
-    parser.add_argument("-m", "--model_path", default="", help="checkpoint; the last run's best when left out")
+    parser.add_argument(
+        *("-f", "--settings_file"), default="", help=f"settings JSON (those of --run, else {DEFAULT_SETTINGS})"
+    )
+    parser.add_argument("-m", "--model_path", default="", help="checkpoint; the run's own when left out")
     parser.add_argument("-p", "--pickle_path", default="", help="pickle, or any file or folder with annotations")
     parser.add_argument("-s", "--save_path", default=".", help="folder of the results (%(default)s)")
     parser.add_argument(
         "-l", "--limit_metrics", type=truth_of, default=True, help="metrics_..._range_small of the settings (True)"
     )
     parser.add_argument("-i", "--save_images", type=truth_of, default=False, help="write frames with boxes (False)")
-    parser.add_argument("--run_dir", default="", help="folder of the run that is judged without -p")
+    parser.add_argument("--run", default="", help="a stored run: its id, its folder, or the save_dir of its training")
+    parser.add_argument(
+        "--run_dir", default="", help="folder of a batch, whose last run is judged without -p and --run"
+    )
     parser.add_argument("--image_root", action="append", default=[], help="folder of images; may be repeated")
     return parser
 
 
 def _judge(options: argparse.Namespace) -> None:
-    settings = Settings.load(paths.locate(options.settings_file))
     require_writable(Path(options.save_path).expanduser(), "-s")
-    data = _given(options, settings) if options.pickle_path else _last_run(options)
+    data = _data(options)
+    settings = data.settings
     folder, progress = Path(options.save_path).expanduser(), LogProgress()
     detector = load_detector(data.model)
     table = detect(detector, data.frames, data.img_paths, score_threshold=METRIC_SCORE_THRESHOLD, progress=progress)
@@ -112,7 +127,7 @@ def _judge(options: argparse.Namespace) -> None:
     write_json(folder / CLASS_METRICS_NAME, grid)
     write_figures(grid, folder / FIGURES)
     voc_file = write_average_precision(folder, voc_average_precision(matches))
-    found = {"model": data.model, "frames": len(judged), "unreadable": unreadable}
+    found = {"model": data.model, "run_id": data.run_id, "frames": len(judged), "unreadable": unreadable}
     write_json(folder / METRICS_NAME, {**found, **metrics.to_dict(), "intervals": intervals.to_dict()})
     if options.save_images:
         shown = boxes_by_frame(table, min_score=settings.confidence_threshold_save_img)
@@ -128,39 +143,87 @@ def _judge(options: argparse.Namespace) -> None:
     )
 
 
-def _given(options: argparse.Namespace, settings: Settings) -> _Data:
+def _data(options: argparse.Namespace) -> _Data:
+    """What the flags ask for.
+
+    Raises:
+        DatasetError: they contradict each other, or what they name is not there.
+    """
+    if options.run and options.model_path:
+        raise DatasetError("--run and -m both name a model; give one of them")
+    if options.run and options.run_dir:
+        raise DatasetError("--run and --run_dir both name a run; give one of them")
+    if options.pickle_path and not (options.model_path or options.run):
+        raise DatasetError("-m names the checkpoint to judge (or --run a stored run); it is needed together with -p")
+    settings = Settings.load(paths.locate(options.settings_file or DEFAULT_SETTINGS))
+    if options.pickle_path and options.model_path:
+        return _given(options, settings, options.model_path)
+    with open_store() as store:
+        if not options.run:
+            return _last_run(options, store, settings)
+        run = find_run(store, options.run)
+        if run.settings and not options.settings_file:
+            settings = run.settings
+        if options.pickle_path:
+            return replace(_given(options, settings, str(run.model)), run_id=run.id)
+        return _of_run(options, store, run, settings)
+
+
+def _given(options: argparse.Namespace, settings: Settings, model: str) -> _Data:
     """Annotations of a file, all of them judged; nothing is stored."""
     path = Path(options.pickle_path).expanduser()
     if not path.exists():
         raise DatasetError(f"{path} does not exist; -p names a pickle, or a file or folder with annotations")
-    if not options.model_path:
-        raise DatasetError("-m names the checkpoint to judge; it is needed together with -p")
     folder = path if path.is_dir() else path.parent
     found = detect_and_read(path, image_root=folder)
     tasks = [check_task(record)[0] for record in found.tasks]
     snapshot = build_snapshot([t.meta for t in tasks], [d for t in tasks for d in with_ids(t.annotations)])
     roots = [*options.image_root, folder, paths.locate(settings.dataset_dir)]
-    return _Data(snapshot, FrameStore(roots), list(snapshot.frames["img_path"]), options.model_path)
+    return _Data(snapshot, FrameStore(roots), list(snapshot.frames["img_path"]), model, settings)
 
 
-def _last_run(options: argparse.Namespace) -> _Data:
+def _of_run(options: argparse.Namespace, store: Store, run: StoredRun, settings: Settings) -> _Data:
+    """The val frames that a run never trained on.
+
+    Raises:
+        DatasetError: the store does not hold the data it was trained on.
+    """
+    try:
+        snapshot = store.load(run.document["snapshot_id"])
+        split = split_from_documents(*store.split(run.document["split_id"]))
+    except (KeyError, StoreError) as error:
+        raise DatasetError(
+            f"run {run.id} cannot be judged on its own val frames: {error}. Judge it on annotations that it never saw "
+            f"(--run {options.run} -p FILE), or point MONGODB_URI or OBDB_DATABASE to the store it was trained from"
+        ) from error
+    frames = frames_of(store, *options.image_root, last=settings.dataset_dir)
+    judged = Workbench(snapshot, split, frames, run.settings or settings, Path(), Path()).part("val")
+    logger.info("run %s, %s: %d val frames of split %s", run.id, run.model, len(judged), split.id)
+    return _Data(snapshot, frames, judged, str(run.model), settings, split, run.id)
+
+
+def _last_run(options: argparse.Namespace, store: Store, settings: Settings) -> _Data:
     """The val frames of a run of the notebooks.
 
     Raises:
         DatasetError: the model was trained with another split, so its score on this one would lie.
+        CacheError: notebook 03 has not been run.
     """
-    trained = read_result(run_folder(options.run_dir), "03_tune_and_train")
+    try:
+        trained = read_result(run_folder(options.run_dir), "03_tune_and_train")
+    except CacheError as error:
+        raise CacheError(f"{error} Or name a stored run (--run), or a model and annotations (-m and -p).") from error
     model = options.model_path or trained["checkpoint"]
-    store = open_store()
     split = split_from_documents(*store.split(trained["split_id"]))
-    own = load_checkpoint(model).split_id
-    if own != split.id:
+    checkpoint = load_checkpoint(model)
+    if checkpoint.split_id != split.id:
         raise DatasetError(
-            f"{model} was trained with split {own or 'unknown'}; its score on split {split.id} would lie. Judge it on "
-            "its own run (--run_dir), or on annotations that it never saw (-p)"
+            f"{model} was trained with split {checkpoint.split_id or 'unknown'}; its score on split {split.id} would "
+            "lie. Judge it on its own run (--run), or on annotations that it never saw (-p)"
         )
     frames = frames_of(store, *options.image_root, *trained["image_roots"])
-    return _Data(store.load(trained["snapshot_id"]), frames, split.part("val"), model, split)
+    snapshot = store.load(trained["snapshot_id"])
+    return _Data(snapshot, frames, split.part("val"), model, settings, split, checkpoint.run_id)
 
 
 def _twins(data: _Data, progress: LogProgress) -> DuplicateGroups:

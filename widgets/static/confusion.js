@@ -1,5 +1,9 @@
 // A confusion matrix whose cells are buttons: a click or Enter puts (row, column) into the trait `cell`.
 
+const RIGHT = [0, 114, 178]; // blue
+const WRONG = [230, 159, 0]; // orange
+const WHITE_TEXT_FROM = 0.8; // strength of the blue from which white reads better than black
+
 function element(tag, name, text) {
   const node = document.createElement(tag);
   if (name) node.className = name;
@@ -40,10 +44,14 @@ function render({ model, el }) {
         if (!corner) {
           const button = element("button", "obdb-cm-cell", String(count));
           const share = sum ? count / sum : 0;
-          const colour = r === c ? "0, 114, 178" : "230, 159, 0";
           button.type = "button";
-          button.style.background = `rgba(${colour}, ${count ? 0.12 + 0.75 * share : 0})`;
-          button.style.color = r === c && share > 0.5 ? "#fff" : "#222";
+          if (count) {
+            // Mixed with white, not with what lies behind: the number stays readable in a dark theme.
+            const strength = 0.12 + 0.75 * share;
+            const colour = (r === c ? RIGHT : WRONG).map((part) => Math.round(255 + strength * (part - 255)));
+            button.style.background = `rgb(${colour.join(", ")})`;
+            button.style.color = r === c && strength > WHITE_TEXT_FROM ? "#fff" : "#222";
+          }
           button.disabled = !count;
           button.dataset.row = r;
           button.dataset.column = c;
