@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +12,14 @@ from typing import Any
 import pandas as pd
 
 from obdb_lib.cache import atomic_writer, content_hash, read_json
-from obdb_lib.errors import TrainingError
+from obdb_lib.errors import CacheError, TrainingError
 from obdb_lib.search_record import SUFFIX
 from obdb_lib.search_report import RankAgreement, rank_agreement
 from obdb_lib.search_run import best_first
 from obdb_lib.settings import HYPERPARAMETERS, Hyperparameters
 from obdb_lib.training import FitResult
+
+logger = logging.getLogger(__name__)
 
 NEEDED_PAIRS = 3
 """Below so many pairs a rank correlation is 1, -1 or nothing."""
@@ -79,7 +82,11 @@ def trial_of(folder: Path, document: Mapping[str, Any]) -> dict[str, Any] | None
     wanted = hyperparameters_of(document.get("options") or {})
     same = conditions_of(document)
     for path in sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True):
-        stored = read_json(path)
+        try:
+            stored = read_json(path)
+        except CacheError as error:
+            logger.warning("%s; the run is recorded without its trial", error)  # a long training lies behind it
+            continue
         if not isinstance(stored, dict) or any(stored.get(name) != same[name] for name in _DATA):
             continue
         for row in stored["trials"]:

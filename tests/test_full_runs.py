@@ -125,6 +125,8 @@ def test_trial_of__names_where_the_hyperparameters_came_from(tmp_path: Path) -> 
     assert trial_of(tmp_path, run(0.021, 0.8)) is None
     assert trial_of(tmp_path, run(0.02, 0.8, split_id="p2")) is None
     assert trial_of(tmp_path / "nowhere", run(0.02, 0.8)) is None
+    (tmp_path / f"newer{SUFFIX}").write_text("{damaged")
+    assert trial_of(tmp_path, run(0.02, 0.8)) == found, "a damaged record costs no finished training"
 
 
 def test_top_trials__whole_ones_first_and_each_setting_once() -> None:
