@@ -1,4 +1,4 @@
-"""TensorBoard beside the notebook: served by this process on loopback, so that it ends with the kernel."""
+"""TensorBoard beside the notebook: served by this process (``paths.page_host``), so that it ends with the kernel."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obdb_lib.errors import TrainingError
+from obdb_lib.paths import LOOPBACK, page_host
 
 logger = logging.getLogger(__name__)
 
 PORT = 6006
 """TensorBoard's usual port; another free one is taken where something else listens there."""
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ def open_board(folder: Path | str, *, port: int = PORT) -> Board:
         server = program.TensorBoard()
         # Without the fast loader, which is a process of its own and would outlive a killed kernel.
         server.configure(
-            argv=["tensorboard", f"--logdir={path}", f"--host={HOST}", f"--port={chosen}", "--load_fast=false"]
+            argv=["tensorboard", f"--logdir={path}", f"--host={page_host()}", f"--port={chosen}", "--load_fast=false"]
         )
         try:
-            _running[path] = Board(server.launch(), path)
+            # 0.0.0.0 is where it listens in a container, not where a browser finds it.
+            url = server.launch().replace(f"//{page_host()}:", f"//{LOOPBACK}:")
+            _running[path] = Board(url, path)
             return _running[path]
         except program.TensorBoardPortInUseError:
             logger.info("port %d is taken; TensorBoard looks for another one", chosen)
         except program.TensorBoardServerException as error:
             raise TrainingError(f"TensorBoard cannot be started over {path}: {error}") from error
-    raise TrainingError(f"TensorBoard finds no free port on {HOST}; end other servers and run this cell again")
+    raise TrainingError(f"TensorBoard finds no free port on {page_host()}; end other servers and run this cell again")

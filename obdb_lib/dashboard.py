@@ -1,4 +1,8 @@
-"""Sherpa's dashboard made fit for a lab without a network: its style and script served from here, the loopback only."""
+"""Sherpa's dashboard made fit for a lab without a network: its style and script served from here.
+
+It listens on the loopback; in a container on all addresses of that (``paths.page_host``), and still answers only a
+browser that calls it by a name of this machine.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from obdb_lib import paths
 from obdb_lib.errors import TrainingError
+from obdb_lib.paths import page_host
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK = paths.LOOPBACK
 PORT = 8880
 """Where upstream's dashboard was, and where the container's port is kept free for it."""
 PORTS_TRIED = 20
@@ -29,7 +35,7 @@ OWN = (
 
 
 def free_port(wanted: int = PORT) -> int:
-    """``wanted`` when it is free on the loopback, else the next free one of ``PORTS_TRIED``.
+    """``wanted`` when it is free on this machine, else the next free one of ``PORTS_TRIED``.
 
     Raises:
         TrainingError: all are taken, or ``wanted`` is no port that a user may open.
@@ -41,12 +47,12 @@ def free_port(wanted: int = PORT) -> int:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOOPBACK, port))
+                probe.bind((page_host(), port))
             except OSError:
                 continue
             return port
     raise TrainingError(
-        f"the ports {wanted} to {last - 1} of {LOOPBACK} are all taken; end what listens there, or give the search "
+        f"the ports {wanted} to {last - 1} of {page_host()} are all taken; end what listens there, or give the search "
         "another dashboard_port"
     )
 
@@ -97,10 +103,10 @@ class OfflinePages:
 
 
 def serve(app: Any, port: int) -> None:
-    """Serve Sherpa's application on the loopback until the process is ended; without reloader and debugger."""
+    """Serve Sherpa's application on ``paths.page_host`` until the process is ended; without reloader and debugger."""
     from werkzeug.serving import run_simple
 
-    run_simple(LOOPBACK, port, OfflinePages(app), use_reloader=False, use_debugger=False, threaded=True)
+    run_simple(page_host(), port, OfflinePages(app), use_reloader=False, use_debugger=False, threaded=True)
 
 
 def answers(port: int, timeout_s: float = 1.0) -> bool:

@@ -78,6 +78,7 @@ def search(
     settings_path: Path | str | None = None,
     record: Path | str | None = None,
     data_key: object = None,
+    about: Mapping[str, object] | None = None,
     timeout: float | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
@@ -104,6 +105,7 @@ def search(
             ``data_key`` goes on from it and begins a trial that was cut off again; another search puts it aside as
             ``<name>_previous.json``.
         data_key: JSON-able; what else makes trials comparable (snapshot, split, options of a trial).
+        about: JSON-able facts for readers of the record (which data, which network); no part of what is compared.
         timeout: seconds after which no new trial begins.
         dashboard_port: show Sherpa's dashboard on 127.0.0.1 at this port while the search runs, or at the next free one
             (said in the log); None shows none.
@@ -121,6 +123,7 @@ def search(
     name = study or (Path(record).stem.removesuffix("_trials") if record is not None else "search")
     goal, lower = (by_epoch.name, by_epoch.lower_is_better) if by_epoch else ("objective", False)
     facts = {"study": name, "algorithm": algorithm, "objective": goal, "lower_is_better": lower, "ranges": ranges}
+    facts.update(about or {})
     space, points = Space(ranges), _first_points(first, ranges)
     rules = [asdict(early_stopping) if early_stopping else None, num_initial_data_points]
     key = content_hash(ranges, seed, algorithm, data_key, goal, rules)

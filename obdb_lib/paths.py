@@ -3,7 +3,8 @@
 Variables (all optional): ``OBDB_DATA_CACHE`` (folder for everything that can be made again), ``MONGODB_URI`` (the
 user's own server instead of the embedded one), ``OBDB_MONGOD_PORT`` (loopback port of the embedded server; a free one
 is chosen otherwise), ``OBDB_DATABASE`` (database name), ``OBDB_USER`` (name written into decisions), ``CVAT_URL``,
-``CVAT_USERNAME``, ``CVAT_PASSWORD``, ``CVAT_TOKEN``, ``CVAT_ORG``.
+``CVAT_USERNAME``, ``CVAT_PASSWORD``, ``CVAT_TOKEN``, ``CVAT_ORG``, ``OBDB_PAGE_HOST`` (address on which TensorBoard
+and the search's dashboard listen; the loopback unless it is set, as in the container).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from obdb_lib.errors import CacheError, SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_DATABASE = "annotations"
+LOOPBACK = "127.0.0.1"
 
 
 def data_cache() -> Path:
@@ -69,6 +71,11 @@ def database_name() -> str:
 def user_name() -> str:
     """Name written as ``who`` into decisions."""
     return os.environ.get("OBDB_USER") or os.environ.get("USER") or "unknown"
+
+
+def page_host() -> str:
+    """Address on which the pages beside a notebook listen: the loopback, unless ``OBDB_PAGE_HOST`` says another one."""
+    return os.environ.get("OBDB_PAGE_HOST") or LOOPBACK
 
 
 def share_cores() -> None:

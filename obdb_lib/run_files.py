@@ -53,6 +53,10 @@ class RunFiles:
     def save_best(self, state: RunState) -> None:
         """The lean model, and upstream's ``<variant>_settings.json`` beside it."""
         save_checkpoint(self.model, self._checkpoint(state, {}))
+        self.save_settings(state)
+
+    def save_settings(self, state: RunState) -> None:
+        """Upstream's ``<variant>_settings.json``: what the best model was trained with, and its val mAP50."""
         save_hyperparameters(self._settings, self.trainer.options.hyperparameters(state.best_ap50))
 
     def save_last(self, state: RunState) -> None:

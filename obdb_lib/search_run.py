@@ -20,7 +20,7 @@ from obdb_lib.dashboard import PORT
 from obdb_lib.early_stopping import EarlyStopping, sherpa_rule
 from obdb_lib.errors import ObdbError, TrainingError
 from obdb_lib.progress import Progress, track
-from obdb_lib.search_objective import EpochObjective, Objective
+from obdb_lib.search_objective import ContinuedObjective, EpochObjective, Objective
 from obdb_lib.search_record import Record
 from obdb_lib.search_space import WHOLE_NUMBERS, Space
 from obdb_lib.settings import Hyperparameters
@@ -122,6 +122,9 @@ class SearchRun:
             stopped = epoch < epochs and bool(self.study.should_trial_stop(trial))
             return stopped
 
+        names = {name: str(trial.parameters.get(name, "")) for name in ("load_from", "save_to")}
+        if names["save_to"] and isinstance(self.objective, ContinuedObjective):
+            return float(self.objective.go_on(given, report, epochs, **names)), stopped
         return float(self.objective.by_epoch(given, report, epochs)), stopped
 
     def _finish(self, trial: Any, row: dict[str, Any]) -> None:
@@ -129,16 +132,8 @@ class SearchRun:
             self.study.add_observation(trial, _nan(row["objective"]))
         self.study.finalize(trial, row["status"])
 
-    def _good(self) -> list[dict[str, Any]]:
-        """Trials that may be the best: those that ended well, of the most epochs when some were given less."""
-        good = [row for row in self.record.trials if row["objective"] is not None]
-        whole = [row for row in good if row["status"] == "COMPLETED"]
-        most = max((row["epochs"] for row in whole), default=0)
-        return [row for row in whole if row["epochs"] == most] or good
-
-    def _best_row(self) -> dict[str, Any] | None:
-        pick = min if self.record.facts["lower_is_better"] else max
-        return pick(self._good(), key=lambda row: row["objective"], default=None)
+    def _best_row(self) -> Mapping[str, Any] | None:
+        return next(iter(best_first(self.record.trials, self.record.facts["lower_is_better"])), None)
 
     def _best_value(self) -> float:
         row = self._best_row()
@@ -151,6 +146,18 @@ class SearchRun:
             notes = "; ".join(dict.fromkeys(row["note"] for row in self.record.trials)) or "no trial was run"
             raise TrainingError(f"the search has no successful trial: {notes}")
         return Hyperparameters(**{name: row[name] for name in self.space.names}, best_value=row["objective"])
+
+
+def best_first(rows: Sequence[Mapping[str, Any]], lower_is_better: bool) -> list[Mapping[str, Any]]:
+    """Trials with a value, best first: whole ones of the most epochs before those that were stopped or given less."""
+    good = [row for row in rows if row["objective"] is not None]
+    most = max((row["epochs"] for row in good if row["status"] == "COMPLETED"), default=0)
+
+    def place(row: Mapping[str, Any]) -> tuple[bool, float]:
+        whole = row["status"] == "COMPLETED" and row["epochs"] == most
+        return not whole, row["objective"] if lower_is_better else -row["objective"]
+
+    return sorted(good, key=place)
 
 
 def make_study(

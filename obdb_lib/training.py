@@ -178,6 +178,9 @@ class _Run:
         restored = self.files.restore(refuse=resume is True) if resume else None
         if restored is not None:
             self.state = restored
+            if restored.best_epoch and world.first:
+                # The search before this training has written the same file when the command was given again.
+                self.files.save_settings(restored)
         elif world.first:
             self.files.clear()
         world.barrier()

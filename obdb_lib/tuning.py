@@ -22,10 +22,12 @@ from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.early_stopping import EarlyStopping
 from obdb_lib.errors import DatasetError, SettingsError
 from obdb_lib.frames import FrameStore
+from obdb_lib.full_runs import agreement, best_of, conditions_of, hyperparameters_of, own_folder, take_over, trial_of
 from obdb_lib.hpo import SearchResult, search, training_objective
 from obdb_lib.models import Detector, build_detector
 from obdb_lib.progress import Progress
 from obdb_lib.search_record import SUFFIX
+from obdb_lib.search_report import RankAgreement
 from obdb_lib.settings import Hyperparameters, Settings
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import Split, by_groups
@@ -172,7 +174,7 @@ class Workbench:
         ranges = self.settings.sherpa_parameters.given()
         fixed = {n: v for n, v in asdict(options).items() if n not in ranges}
         own = self.settings.hyperparameters(variant, self.save_dir)
-        return search(
+        found = search(
             short,
             self.settings.sherpa_parameters,
             max_num_trials=self.settings.max_num_trials,
@@ -187,9 +189,13 @@ class Workbench:
             settings_path=self.save_dir / f"{variant}_settings.json",
             record=self.save_dir / "search" / f"{name}{SUFFIX}",
             data_key=[self.snapshot.id, self.split.id, train, judge, fixed, self.settings.image_size],
+            about={**self._data(variant), "fixed": hyperparameters_of(fixed)},
             timeout=self.settings.hpo_timeout,
             progress=self.progress,
         )
+        if not found.partial:
+            short.forget()
+        return found
 
     def train(
         self,
@@ -199,6 +205,7 @@ class Workbench:
         stop: Callable[[], bool] | None = None,
         on_epoch: OnEpoch | None = None,
         progress: Progress | None = None,
+        apart: bool = False,
         **changes: Any,
     ) -> FitResult:
         """Train a variant on train and judge it on val; goes on with a run that was cut off.
@@ -210,15 +217,22 @@ class Workbench:
             hyperparameters: a search's best; they go before the settings' own.
             stop, on_epoch: see ``training.fit``.
             progress: instead of the workbench's own.
+            apart: one of several trainings of the variant (``full_runs.top_trials``): it keeps its files in a folder of
+                its own below ``save_dir/full``, from which it goes on; ``keep_best`` puts the best into ``save_dir``.
             changes: fields of ``TrainingOptions`` to set.
         """
         options = TrainingOptions.from_settings(self.settings, variant, hyperparameters, save_dir=self.save_dir)
+        options = replace(options, **changes)
+        own = own_folder(self.save_dir, variant, asdict(options)) if apart else self.save_dir
+        if apart and processes() == 1 and not (own / f"{variant}_last.pth").exists():
+            # What was trained alone before (the best trial, usually) is not trained a second time.
+            take_over(self.save_dir, own, variant, only=asdict(options))
         result = fit(
             self.detector(variant),
             self.dataset(self.part("train"), augment=True),
             self.dataset(self.part("val"), augment=False),
-            replace(options, **changes),
-            save_dir=self.save_dir,
+            options,
+            save_dir=own,
             writer_dir=self.writer_dir,
             snapshot_id=self.snapshot.id,
             split_id=self.split.id,
@@ -239,20 +253,57 @@ class Workbench:
         write_json(folder / "record.json", run_document(result, self))
         return result
 
+    def keep_best(self, variant: str, fits: Sequence[FitResult]) -> FitResult:
+        """The best of several trainings by val mAP50; one that was trained ``apart`` becomes the variant's model.
+
+        Its files go into ``save_dir`` as ``<variant>_model.pth`` and so on; the model that lay there becomes
+        ``<variant>_model_previous.pth``.
+        """
+        best = best_of(fits)
+        if first_process() and len(fits) > 1:
+            take_over(own_folder(self.save_dir, variant, best.settings["options"]), self.save_dir, variant)
+        return best
+
+    def agreement(
+        self, variant: str, documents: Sequence[Mapping[str, Any]], *, study: str | None = None
+    ) -> RankAgreement:
+        """Do the variant's short trials order settings as its full trainings did? See ``full_runs.agreement``.
+
+        Args:
+            documents: ``Store.runs``.
+            study: name of the study; the variant's when None.
+        """
+        options = TrainingOptions.from_settings(self.settings, variant, save_dir=self.save_dir)
+        conditions = conditions_of({**self._data(variant), "options": asdict(options)})
+        return agreement(self.save_dir / "search" / f"{study or variant}{SUFFIX}", documents, conditions)[0]
+
+    def _data(self, variant: str) -> dict[str, Any]:
+        """What a search's record and a training must share before one is called the other's trial."""
+        return {
+            "snapshot_id": self.snapshot.id,
+            "split_id": self.split.id,
+            "variant": variant,
+            "image_size": self.settings.image_size,
+        }
+
 
 def run_document(result: FitResult, workbench: Workbench) -> dict[str, Any]:
-    """What the store keeps of a training (``Store.save_run``): which data, how, on what, how good, how long."""
+    """What the store keeps of a training (``Store.save_run``): which data, how, on what, how good, how long.
+
+    ``search`` is the trial that tried the same hyperparameters (``full_runs.trial_of``), None without one.
+    """
     facts = result.settings
+    data = workbench._data(result.variant)
     named = ("options", "augmentation", "seed", "versions", "hardware", "processes", "train_frames", "val_frames")
     measured = ("metrics", "best_epoch", "images_per_s", "memory_mb", "frames_at_once")
     scores = {"best_map50": result.best_map50, "best_map": result.best_map}
     return {
         "_id": result.run_id,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "variant": result.variant,
+        **data,
         "classes": list(result.classes),
-        "snapshot_id": workbench.snapshot.id,
-        "split_id": workbench.split.id,
+        "hyperparameters": hyperparameters_of(facts.get("options") or {}),
+        "search": trial_of(workbench.save_dir / "search", {**data, "options": facts.get("options")}),
         "split_strategy": workbench.split.strategy,
         "checkpoint": str(result.checkpoint),
         **{name: None if value != value else value for name, value in scores.items()},
@@ -273,6 +324,11 @@ RUN_COLUMNS = {
     "best_epoch": "best epoch",
     "epochs": "epochs",
     "minutes": "minutes",
+    "lr": "lr",
+    "momentum": "momentum",
+    "weight_decay": "weight decay",
+    "schedule": "schedule",
+    "trial": "from trial",
     "images_per_s": "images/s",
     "device": "device",
     "split_strategy": "split",
@@ -291,10 +347,24 @@ def runs_table(documents: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for document in documents:
         machine = document.get("hardware") or {}
         seconds = document.get("seconds")
-        more = {"device": machine.get("gpu") or machine.get("cpu"), "minutes": seconds / 60 if seconds else None}
+        used = document.get("hyperparameters") or hyperparameters_of(document.get("options") or {})
+        more = {
+            **used,
+            "schedule": _schedule(used) if used.get("lr") is not None else None,
+            "trial": "{study} {trial}".format(**document["search"]) if document.get("search") else None,
+            "device": machine.get("gpu") or machine.get("cpu"),
+            "minutes": seconds / 60 if seconds else None,
+        }
         rows.append({"run": document["_id"], **{name: {**document, **more}.get(name) for name in RUN_COLUMNS}})
     table = pd.DataFrame(rows, columns=["run", *RUN_COLUMNS]).set_index("run")
     return table.sort_values("created", ascending=False, na_position="last").rename(columns=RUN_COLUMNS)
+
+
+def _schedule(used: Mapping[str, Any]) -> str:
+    """How lr falls, in words."""
+    if used.get("step_size") is None or used.get("gamma") is None:
+        return "cosine"
+    return f"x{used['gamma']:.2g} every {used['step_size']} epochs"
 
 
 def _some(img_paths: list[str], most: int, rng: np.random.Generator) -> list[str]:

@@ -45,7 +45,7 @@ ROWS: list[tuple[str, ...]] = [
         *("detecting", "matches", "bootstrap", "intervals", "curves", "confusion", "voc", "cluster_scores", "honest"),
         *("metric_figures", "stored_runs"),
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
-        *("search_report", "search_run", "early_stopping", "dashboard"),
+        *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
     ),
     ("suggest", "review"),
     ("cvat",),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from obdb_lib.checkpoints import load_detector
+from obdb_lib.checkpoints import load_checkpoint, load_detector
 from obdb_lib.cli.torch_model_runner import main
 from obdb_lib.splits import by_groups
 from obdb_lib.stages import read_result, write_result
@@ -81,6 +81,36 @@ def test_command__searches_trains_and_records(
     assert "val mAP50" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_train_top__trains_the_best_in_full_once_and_tells_the_rank_correlation(
+    run_dir: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = settings_file(tmp_path, max_train_epochs=1, max_num_trials=3, hpo_objective="val_loss")
+    assert main(["-f", given, "--run-dir", str(run_dir)]) == 0
+    assert "not enough pairs (1 of 3)" in capsys.readouterr().out
+    alone = read_result(run_dir, "03_tune_and_train")["run_id"]
+    for _ in range(2):  # the second time everything is there
+        assert main(["-f", given, "--run-dir", str(run_dir), "--train-top", "3"]) == 0
+        told = capsys.readouterr().out
+        assert "over 3 settings" in told or "3 pairs: one side has one value only" in told
+        runs = store.runs()
+        assert alone in [run["_id"] for run in runs], "the best trial was not trained again"
+        assert sorted(run["search"]["trial"] for run in runs) == [1, 2, 3]
+        lrs = {row["trial"]: row["lr"] for row in stored_trials(run_dir)}
+        assert all(run["hyperparameters"]["lr"] == lrs[run["search"]["trial"]] for run in runs)
+        assert runs_table(runs)["from trial"].str.startswith("mobilenet_v2 ").all()
+        answer = read_result(run_dir, "03_tune_and_train")
+        assert answer["summary"]["val mAP50"] == max(run["best_map50"] for run in runs)
+        kept = load_checkpoint(run_dir / "models" / "mobilenet_v2_model.pth")
+        assert kept.run_id == answer["run_id"]
+
+
+def stored_trials(folder: Path) -> list[dict[str, Any]]:
+    record = json.loads((folder / "models" / "search" / "mobilenet_v2_trials.json").read_text())
+    trials: list[dict[str, Any]] = record["trials"]
+    return trials
+
+
 def test_mistakes__all_at_once_with_an_exit_code(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +125,8 @@ def test_mistakes__all_at_once_with_an_exit_code(
     right = settings_file(tmp_path)
     assert main(["-f", right, "--run-dir", str(run_dir), "--variant", "resnet99"]) == 2
     assert "resnet99: not in" in capsys.readouterr().err
+    assert main(["-f", right, "--run-dir", str(run_dir), "--train-top", "0"]) == 1
+    assert "--train-top must be at least 1" in capsys.readouterr().err
     assert main(["-f", right, "--run-dir", str(tmp_path / "empty")]) == 1
     assert "02_explore_and_split has not been run yet" in capsys.readouterr().err
 

@@ -23,7 +23,7 @@ from obdb_lib import paths
 from obdb_lib.cache import require_writable
 from obdb_lib.errors import ObdbError, SettingsError
 from obdb_lib.progress import LogProgress
-from obdb_lib.settings import Settings
+from obdb_lib.settings import Hyperparameters, Settings
 from obdb_lib.stages import read_result, run_folder, write_result
 from obdb_lib.store import Store, open_store
 
@@ -38,6 +38,7 @@ class Wanted:
     settings: Path
     run_dir: str
     variants: tuple[str, ...]
+    train_top: int = 1
 
 
 def run(wanted: Wanted) -> dict[str, Any]:
@@ -46,6 +47,8 @@ def run(wanted: Wanted) -> dict[str, Any]:
     Raises:
         ObdbError: wrong settings, no split yet, data that does not fit, a training that fails.
     """
+    if wanted.train_top < 1:
+        raise SettingsError(f"--train-top must be at least 1, the best trial alone; got {wanted.train_top}")
     settings = Settings.load(wanted.settings)
     unknown = [name for name in wanted.variants if name not in settings.variants]
     if unknown:
@@ -64,6 +67,7 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
     from obdb_lib.collect import frames_of
     from obdb_lib.distributed import first_process
     from obdb_lib.duplicates import find_duplicates
+    from obdb_lib.full_runs import top_trials
     from obdb_lib.splits import split_from_documents
     from obdb_lib.tuning import Workbench, run_document
 
@@ -90,17 +94,24 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
     )
     results, trials = [], 0
     for variant in wanted.variants or settings.variants:
-        best = None
+        tops: list[Hyperparameters | None] = [None]
         if settings.variant(variant).run_hpo:
             found = workbench.search(variant)
-            best, trials = found.best, trials + len(found.trials)
-        result = workbench.train(variant, best)
-        if first_process():
-            store.save_run(run_document(result, workbench))
-            print(f"{variant}: val mAP50 {result.best_map50:.3f}, {len(result.history)} epochs, {result.checkpoint}")
-        if result.partial:
-            raise KeyboardInterrupt
-        results.append(result)
+            trials += len(found.trials)
+            tops = [*top_trials(found.trials, wanted.train_top, lower_is_better=found.lower_is_better)]
+        fits = []
+        for values in tops:
+            result = workbench.train(variant, values, apart=len(tops) > 1)
+            fits.append(result)
+            if first_process():
+                store.save_run(run_document(result, workbench))
+                score = f"val mAP50 {result.best_map50:.3f}"
+                print(f"{variant}: {score}, {len(result.history)} epochs, {result.checkpoint}")
+            if result.partial:
+                raise KeyboardInterrupt
+        results.append(workbench.keep_best(variant, fits))
+        if first_process() and settings.variant(variant).run_hpo:
+            print(workbench.agreement(variant, store.runs(snapshot.id)).text)
     best_run = max(results, key=lambda result: result.best_map50)
     answer: dict[str, Any] = {
         "snapshot_id": snapshot.id,
@@ -130,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-f", "--settings_file", type=Path, required=True, help="settings JSON, with upstream's keys")
     parser.add_argument("--variant", action="append", default=[], help="only this variant (may be repeated)")
     parser.add_argument(
+        "--train-top", type=int, default=1, help="of each search, train so many of the best trials in full; default 1"
+    )
+    parser.add_argument(
         "--run-dir", default="", help="folder of a batch run with its split; default: what the notebooks left"
     )
     options = parser.parse_args(arguments)
@@ -137,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("obdb_lib").setLevel(logging.INFO)
     try:
-        answer = run(Wanted(options.settings_file, options.run_dir, tuple(options.variant)))
+        answer = run(Wanted(options.settings_file, options.run_dir, tuple(options.variant), options.train_top))
     except ObdbError as error:
         print(f"torch_model_runner: {error}", file=sys.stderr)
         return WRONG_SETTINGS if isinstance(error, SettingsError) else FAILED
