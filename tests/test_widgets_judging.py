@@ -215,3 +215,13 @@ def test_other_charts_say_what_they_show() -> None:
     figure = cluster_score_chart(scores)
     assert len(figure.data[0].y) == 20
     assert "the worst 20 of 30" in figure.layout.title.text
+
+
+def test_cluster_scores__of_few_boxes_stand_pale_below_and_counts_name_their_score() -> None:
+    scores = pd.DataFrame(
+        {"cluster": ["4", "2", "outlier"], "ap": [0.1, 0.4, 1.0], "truth": [1, 9, 14], "missed": 1, "false": 3}
+    )
+    bars = cluster_score_chart(scores).data[0]
+    assert list(bars.y) == ["cluster 2", "outliers", "cluster 4"]
+    assert list(bars.marker.opacity) == [1.0, 1.0, 0.4]
+    assert bars.text[0] == "0.40: 9 boxes; at score .5: 8 found, 3 false"

@@ -22,6 +22,8 @@ MOST_POINTS = 400
 FACETS_IN_A_ROW = 3
 FACET_PX = 230
 BAR_PX = 32
+FEW_BOXES, PALE = 5, 0.4
+"""A cluster of fewer boxes says little: it is drawn pale (opacity 0..1) below the others."""
 _SWEEP = (("precision", BLUE), ("recall", ORANGE), ("f1", GREEN))
 
 
@@ -206,7 +208,10 @@ def _sentence(text: str) -> str:
 
 
 def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | None = None) -> go.Figure:
-    """AP50 of each cluster, the worst on top, with its boxes.
+    """AP50 of each cluster, the worst on top, with its boxes; clusters of few boxes are pale and stand below.
+
+    AP ranks detections of any score, so a cluster may have a high AP and none of its boxes found at .5:
+    the texts say at which score they count.
 
     Args:
         scores: ``cluster_scores.cluster_scores``: cluster, ap, truth, missed, false.
@@ -216,10 +221,11 @@ def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | No
         DatasetError: a column is missing or there are no clusters.
     """
     _need(scores, ("cluster", "ap", "truth", "missed", "false"), "cluster_score_chart")
-    shown = scores.head(most)
+    few = scores["truth"] < FEW_BOXES
+    shown = pd.concat([scores[~few], scores[few]]).head(most)
     names = [f"cluster {name}" if str(name).lstrip("-").isdigit() else f"{name}s" for name in shown["cluster"]]
     texts = [
-        f"{ap:.2f}: {truth} box{'' if truth == 1 else 'es'}, {missed} missed, {false} false"
+        f"{ap:.2f}: {truth} box{'' if truth == 1 else 'es'}; at score .5: {truth - missed} found, {false} false"
         for ap, truth, missed, false in shown[["ap", "truth", "missed", "false"]].itertuples(index=False)
     ]
     bars = go.Bar(
@@ -229,11 +235,17 @@ def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | No
         text=texts,
         textposition="outside",
         cliponaxis=False,
-        marker={"color": shown["ap"].tolist(), "colorscale": "Viridis", "cmin": 0, "cmax": 1},
+        marker={
+            "color": shown["ap"].tolist(),
+            "colorscale": "Viridis",
+            "cmin": 0,
+            "cmax": 1,
+            "opacity": np.where(shown["truth"] < FEW_BOXES, PALE, 1.0).tolist(),
+        },
         hovertemplate="%{y}: %{text}<extra></extra>",
     )
     figure = go.Figure(bars)
-    figure.update_xaxes(range=[0, 1.6], tickvals=[0, 0.25, 0.5, 0.75, 1], title_text="AP50")
+    figure.update_xaxes(range=[0, 1.6], tickvals=[0, 0.25, 0.5, 0.75, 1], title_text="AP50, over all scores")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     left_out = f" (the worst {most} of {len(scores)})" if len(scores) > most else ""
     return house_style(figure, title or f"Which looks does the detector fail on{left_out}?", 130 + BAR_PX * len(names))
