@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
+from pathlib import Path
 
 from obdb_lib import paths
+from obdb_lib.cache import require_writable
 from obdb_lib.errors import SettingsError
 from obdb_lib.settings import Settings
 from obdb_lib.snapshots import Snapshot
@@ -12,6 +15,26 @@ from obdb_lib.variants import did_you_mean
 
 TASKS_TOLD = 12
 """A message names at most so many tasks; collections hold hundreds."""
+
+
+def check_before_training(
+    settings: Settings, snapshot: Snapshot, variants: Iterable[str], *, save_dir: Path, writer_dir: Path
+) -> None:
+    """See that nothing that can be known now ends the work after hours.
+
+    Args:
+        variants: names of the settings that are trained.
+        save_dir, writer_dir: where models and TensorBoard's files go; made where they are not there.
+
+    Raises:
+        SettingsError: unknown variants or tasks, a start model that is not there.
+        CacheError: a folder that cannot be written.
+    """
+    require_writable(save_dir, "save_dir")
+    require_writable(writer_dir, "writer_dir")
+    require_tasks(settings, snapshot)
+    for variant in variants:
+        require_start(settings, variant)
 
 
 def require_tasks(settings: Settings, snapshot: Snapshot) -> None:

@@ -125,7 +125,7 @@ def test_mistakes__all_at_once_with_an_exit_code(
     right = settings_file(tmp_path)
     assert main(["-f", right, "--run-dir", str(run_dir), "--variant", "resnet99"]) == 2
     assert "resnet99: not in" in capsys.readouterr().err
-    assert main(["-f", right, "--run-dir", str(run_dir), "--train-top", "0"]) == 1
+    assert main(["-f", right, "--run-dir", str(run_dir), "--train-top", "0"]) == 2
     assert "--train-top must be at least 1" in capsys.readouterr().err
     assert main(["-f", right, "--run-dir", str(tmp_path / "empty")]) == 1
     assert "02_explore_and_split has not been run yet" in capsys.readouterr().err

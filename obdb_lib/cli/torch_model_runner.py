@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from obdb_lib import paths
-from obdb_lib.cache import require_writable
 from obdb_lib.errors import ObdbError, SettingsError
 from obdb_lib.progress import LogProgress
 from obdb_lib.settings import Hyperparameters, Settings
@@ -63,7 +62,7 @@ def run(wanted: Wanted) -> dict[str, Any]:
 
 def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
     # torch and what stands on it takes seconds to import; wrong settings are told before that.
-    from obdb_lib.before_training import require_start, require_tasks
+    from obdb_lib.before_training import check_before_training
     from obdb_lib.collect import frames_of
     from obdb_lib.distributed import first_process
     from obdb_lib.duplicates import find_duplicates
@@ -74,12 +73,8 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
     snapshot = store.load(chosen["snapshot_id"])
     save_dir = folder / "models" if wanted.run_dir else paths.locate(settings.save_dir)
     writer_dir = folder / "tensorboard" if wanted.run_dir else paths.locate(settings.writer_dir)
-    # What would end the work after hours is told before it begins.
-    require_writable(save_dir, "save_dir")
-    require_writable(writer_dir, "writer_dir")
-    require_tasks(settings, snapshot)
-    for variant in wanted.variants or settings.variants:
-        require_start(settings, variant)
+    variants = wanted.variants or settings.variants
+    check_before_training(settings, snapshot, variants, save_dir=save_dir, writer_dir=writer_dir)
     frames = frames_of(store, *chosen["image_roots"], last=settings.dataset_dir)
     progress = LogProgress()
     workbench = Workbench(
@@ -93,7 +88,7 @@ def _run(store: Store, settings: Settings, folder: Path, chosen: dict[str, Any],
         progress=progress,
     )
     results, trials = [], 0
-    for variant in wanted.variants or settings.variants:
+    for variant in variants:
         tops: list[Hyperparameters | None] = [None]
         if settings.variant(variant).run_hpo:
             found = workbench.search(variant)
