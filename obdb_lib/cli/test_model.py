@@ -106,10 +106,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _judge(options: argparse.Namespace) -> None:
-    require_writable(Path(options.save_path).expanduser(), "-s")
     data = _data(options)
     settings = data.settings
     folder, progress = Path(options.save_path).expanduser(), LogProgress()
+    require_writable(folder, "-s")
     detector = load_detector(data.model)
     table = detect(detector, data.frames, data.img_paths, score_threshold=METRIC_SCORE_THRESHOLD, progress=progress)
     unreadable = table.attrs["unreadable"]
