@@ -202,10 +202,11 @@ def test_command_line_takes_false_for_false_and_names_mistakes(
         (["-p", f"{given}/none.pkl", "-m", "x"], "none.pkl does not exist"),
         (["-p", f"{given}/annotations.json", "-m", f"{given}/none.pth"], "none.pth"),
         (["--run_dir", str(tmp_path)], "notebook 03_tune_and_train has not been run yet"),
-        (["-f", f"{given}/none.json"], "none.json cannot be read"),
     ]:
         assert command.main(wrong) == 1
         assert said in capsys.readouterr().err
+    assert command.main(["-f", f"{given}/none.json"]) == 2, "wrong settings"
+    assert "none.json cannot be read" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main(["-i", "maybe"])
     assert "wants True or False; got 'maybe'" in capsys.readouterr().err
