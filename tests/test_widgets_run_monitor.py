@@ -12,7 +12,7 @@ import pytest
 from obdb_lib.board import open_board
 from obdb_lib.progress import duration, track
 from widgets import RunMonitor, page_frame, run_monitor
-from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor
+from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor, epoch_words
 
 MODULE = import_module("widgets.run_monitor")  # the package has a function of that name
 ROWS = [
@@ -22,7 +22,8 @@ ROWS = [
 
 
 def info(epoch: float, loss: float) -> dict[str, object]:
-    return {"epoch": f"{epoch:.2f}", "loss": f"{loss:.3f}", "step_s": "0.20", "wait_s": "0.1", "wait": "1%"}
+    timings = {"step_s": "0.20", "wait_s": "0.1", "wait": "1%"}
+    return {"epoch": f"{epoch:.2f}", "epochs": 2, "loss": f"{loss:.3f}", **timings}
 
 
 def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
         for step in range(2):
             task.advance(1, **info((step + 1) / 2, 3.0 - step))
         assert monitor._bar.value == 0.5
-        assert "epoch 1.00 · loss 2.000" in monitor._line.value
+        assert "epoch 1 of 2 · loss 2.000" in monitor._line.value
         assert "left" in monitor._line.value
         for row in ROWS:
             monitor.on_epoch(row)
@@ -44,6 +45,11 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines["learning rate"][1] == [0.02, 0.01]
     assert "finished" in monitor._line.value
     assert not monitor._button.enabled
+
+
+@pytest.mark.parametrize(("done", "number"), [("0.00", 1), ("0.01", 1), ("11.05", 12), ("12.00", 12), ("30.00", 30)])
+def test_line__names_the_epoch_under_way(done: str, number: int) -> None:
+    assert epoch_words({"epoch": done, "epochs": 30}) == f"epoch {number} of 30"
 
 
 def test_button__asks_for_a_stop() -> None:

@@ -27,7 +27,7 @@ from traitlets import Bool, Int, Unicode
 from obdb_lib.progress import LogProgress, Progress, Task, duration
 from widgets._base import STATIC, CallbackErrors, PlainWidget
 from widgets.bars import bars
-from widgets.charts import house_style, show
+from widgets.charts import CONFIG, house_style, show
 from widgets.palette import EXTENDED
 
 SHOWN_EVERY_S = 1.0
@@ -110,6 +110,21 @@ class StopButton(PlainWidget):
     asked = Int(0).tag(sync=True)
 
 
+class WidthFollower(PlainWidget):
+    """An empty line as wide as its box, which has the figures of the page fit theirs (``static/follow_width.js``)."""
+
+    _esm = STATIC / "follow_width.js"
+
+
+def live_figure(curves: Curves) -> go.FigureWidget:
+    """The curves as a figure that follows new data and fills the width of its place."""
+    figure = go.FigureWidget(curves.figure())
+    # Without both, plotly draws the 700 px of a figure that has no place yet, and stays there.
+    figure.update_layout(autosize=True)
+    figure._config = dict(CONFIG)  # the only door: the widget has no public argument for it
+    return figure
+
+
 def kernel_id() -> str:
     """Id of the kernel this code runs in (its connection file is called ``kernel-<id>.json``); "" outside of one."""
     from ipykernel.connect import get_connection_file
@@ -155,9 +170,9 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._line = ipywidgets.HTML("<span>waiting for the first step</span>")
         self._button = StopButton(kernel=kernel_id())
         self._button.observe(self._errors.guard(self._asked), "asked")
-        self._figure = go.FigureWidget(self.curves.figure())
+        self._figure = live_figure(self.curves)
         self._row = ipywidgets.HBox([self._button, self._bar, self._line], layout={"align_items": "center"})
-        super().__init__([self._row, self._figure, self._errors.output])
+        super().__init__([self._row, WidthFollower(), self._figure, self._errors.output])
         self.add_class("obdb-run-monitor")
 
     @property
@@ -212,7 +227,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         left = watch.left_s()
         self._bar.value = watch.done / watch.total if watch.total else 0.0
         words = [
-            f"epoch {info['epoch']}",
+            epoch_words(info),
             f"loss {info['loss']}",
             f"{info['step_s']} s a step, {info['wait']} of it waiting for data",
             f"about {duration(left)} left" if left is not None else "",
@@ -278,6 +293,12 @@ def run_monitor(title: str, interactive: bool, *, name: str | None = None) -> Ru
     monitor = RunMonitor(title, name)
     display(monitor)  # type: ignore[no-untyped-call]  # IPython is untyped here
     return monitor
+
+
+def epoch_words(info: dict[str, object]) -> str:
+    """Which epoch is under way, "epoch 12 of 30", from the (broken) number of epochs done."""
+    number = max(math.ceil(float(str(info["epoch"]))), 1)
+    return f"epoch {number} of {info['epochs']}" if "epochs" in info else f"epoch {number}"
 
 
 def rows_of(history: pd.DataFrame) -> list[dict[str, float]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import save_notebook
+from tests.browser.harness import VIEWPORT, LabPage, save_notebook
 
 CELLS = [
     """
@@ -35,6 +36,30 @@ monitor.show_whole(result.history)
 """,
 ]
 MONITOR = ".obdb-run-monitor"
+ROUNDING_PX = 4
+"""The figure may be that much narrower or wider than its place."""
+
+
+def assert_fills_its_width_whatever_changes(lab: LabPage) -> None:
+    """At first, in a narrower window, beside an open sidebar, and back again."""
+
+    def filled(other_than: float) -> float:
+        box, drawn = (lab.page.locator(f"{MONITOR}{part}").first.bounding_box() for part in ("", " .main-svg"))
+        assert box is not None
+        assert drawn is not None
+        fits = abs(drawn["width"] - box["width"]) <= ROUNDING_PX and box["width"] != other_than
+        return float(box["width"]) if fits else 0.0
+
+    toggle = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
+    wide = lab.wait_for(lambda: filled(0.0), "the figure to fill its width")
+    lab.page.set_viewport_size({"width": VIEWPORT[0] - 250, "height": VIEWPORT[1]})
+    narrow = lab.wait_for(lambda: filled(wide), "the figure to follow the window")
+    lab.page.evaluate(toggle)
+    beside = lab.wait_for(lambda: filled(narrow), "the figure to make room for the sidebar")
+    assert beside < narrow < wide
+    lab.page.evaluate(toggle)
+    lab.page.set_viewport_size({"width": VIEWPORT[0], "height": VIEWPORT[1]})
+    lab.wait_for(lambda: filled(beside) == wide, "the figure to grow again")
 
 
 @pytest.mark.slow
@@ -50,6 +75,8 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.wait_for(lambda: points.count() >= 4, "points of two epochs in the live curves")
     lab.page.locator(MONITOR).scroll_into_view_if_needed()
     lab.screenshot("run-monitor-live")
+    assert re.search(r"epoch \d+ of 400 ", line.inner_text()), line.inner_text()
+    assert_fills_its_width_whatever_changes(lab)
     lab.page.locator(f"{MONITOR} button.obdb-stop").click()  # the cell is busy: the server has to carry the wish
     lab.wait_for(lambda: "stopped after" in line.inner_text(), "the training to end")
     lab.wait_for(lambda: len(lab.notebook()["cells"][2]["outputs"]) >= 2, "the chart that stays")
