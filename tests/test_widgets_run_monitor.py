@@ -59,7 +59,27 @@ def test_button__asks_for_a_stop() -> None:
         task.advance(1, **info(0.1, 1.0))
         monitor._button.asked = 1  # what the page sends
         assert monitor.stop()
-    assert "stopped after 1 of 10 steps" in monitor._line.value
+    assert "stopped after 1 of 10 steps; the model so far is kept" in monitor._line.value
+    assert (monitor._button.label, monitor._button.enabled) == ("Stopped", False)
+
+
+def test_patience__ends_a_training_that_nobody_stopped() -> None:
+    monitor = RunMonitor("Training")
+    with track(monitor.progress, "train x", 10) as task:
+        task.advance(5, **info(1.0, 1.0))
+        monitor.on_epoch(ROWS[0])
+    assert "ended after 5 of 10 steps; the best model is kept" in monitor._line.value
+    assert monitor._button.label == "Ended"
+
+
+def test_ticks__are_whole_epochs() -> None:
+    monitor = RunMonitor("Training")
+    ticks = []
+    for epoch in range(1, 11):
+        monitor.on_epoch({**ROWS[0], "epoch": float(epoch)})
+        ticks.append(monitor._figure.layout.xaxis2.dtick)
+    assert ticks == [1] * 8 + [None] * 2
+    assert Curves("x").figure().layout.xaxis2.dtick is None
 
 
 def test_interrupt__is_polite_the_first_time_and_only_while_training() -> None:

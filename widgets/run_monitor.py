@@ -36,6 +36,8 @@ HEIGHT_PX = 340
 MOST_POINTS = 400
 """Points of the loss-by-step line; beyond, every second one is dropped."""
 PANELS = ("Loss", "mAP50 on val", "Learning rate")
+FEW_EPOCHS = 8
+"""Up to this many epochs, each has its tick; beyond, plotly chooses (before, it would choose broken numbers)."""
 FINISHED = "finished"
 TRAINING = "train "
 """Title of the task that a training reports (``training.fit``)."""
@@ -73,6 +75,11 @@ class Curves:
         values = [row.get(name, math.nan) for row in self.rows]
         return [None if math.isnan(value) else float(value) for value in values]
 
+    def epoch_tick(self) -> float | None:
+        """Epochs between two ticks; None leaves it to plotly."""
+        epochs = [row["epoch"] for row in self.rows]
+        return 1.0 if epochs and epochs[-1] - epochs[0] < FEW_EPOCHS else None
+
     def figure(self) -> go.Figure:
         """The three panels."""
         figure = make_subplots(1, 3, subplot_titles=PANELS, horizontal_spacing=0.08)
@@ -87,9 +94,10 @@ class Curves:
                 opacity=0.35 if number == 0 else 1.0,
                 line={"color": colours[number], "width": 1 if number == 0 else 2},
                 marker={"size": 6},
+                cliponaxis=False,  # a point at 0 is a whole point
             )
             figure.add_trace(line, row=1, col=places[number])
-        figure.update_xaxes(title_text="epoch")
+        figure.update_xaxes(title_text="epoch", dtick=self.epoch_tick())
         figure.update_yaxes(rangemode="tozero")
         return house_style(figure, self.title, HEIGHT_PX)
 
@@ -196,8 +204,12 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
             signal.signal(signal.SIGINT, self._default)
             self._default = None
         self._redraw()
-        whole = task.total is None or task.done >= task.total
-        self._end(FINISHED if whole else f"stopped after {task.done} of {task.total} steps; the best model is kept")
+        if task.total is None or task.done >= task.total:
+            self._end(FINISHED)
+            return
+        kept = "best model" if self.curves.rows else "model so far"
+        word = "stopped" if self.stop() else "ended"  # by its patience or an error, which speaks for itself
+        self._end(f"{word} after {task.done} of {task.total} steps; the {kept} is kept")
 
     def stop(self) -> bool:
         """True once somebody has pressed the button."""
@@ -238,6 +250,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         with self._figure.batch_update():
             for trace, (x, y) in zip(self._figure.data, self.curves.lines(), strict=True):
                 trace.x, trace.y = x, y
+            self._figure.update_xaxes(dtick=self.curves.epoch_tick())
 
     def _catch_interrupts(self) -> None:
         """The first interrupt asks for a stop, the next one is an interrupt again."""
@@ -255,7 +268,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._stop.set()
 
     def _end(self, words: str) -> None:
-        self._button.enabled, self._button.label = False, "Stop"
+        self._button.enabled, self._button.label = False, words.split()[0].capitalize()
         self._bar.value = 1.0 if words == FINISHED else self._bar.value
         self._line.value = f"<span>{html.escape(words)}</span>"
 

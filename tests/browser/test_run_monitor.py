@@ -36,6 +36,7 @@ monitor.show_whole(result.history)
 """,
 ]
 MONITOR = ".obdb-run-monitor"
+KEPT_CHART = ".jp-RenderedPlotly .scatterlayer .trace"
 ROUNDING_PX = 4
 """The figure may be that much narrower or wider than its place."""
 
@@ -79,7 +80,11 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     assert_fills_its_width_whatever_changes(lab)
     lab.page.locator(f"{MONITOR} button.obdb-stop").click()  # the cell is busy: the server has to carry the wish
     lab.wait_for(lambda: "stopped after" in line.inner_text(), "the training to end")
-    lab.wait_for(lambda: len(lab.notebook()["cells"][2]["outputs"]) >= 2, "the chart that stays")
+    lab.wait_for(lambda: lab.page.locator(KEPT_CHART).count() > 0, "the chart that stays")
+    kinds = [output["output_type"] for output in lab.notebook()["cells"][2]["outputs"]]
+    assert kinds == ["display_data"] * 2, "a wish that was met is no red warning"
+    lab.page.locator(KEPT_CHART).first.scroll_into_view_if_needed()
+    lab.screenshot("run-monitor-stopped")
     assert not lab.failed_cells()
     assert lab.eval_in_kernel("[result.partial, len(result.history) < 400, result.checkpoint.exists()]") == [True] * 3
     lab.page.locator(".obdb-page-frame summary").click()
