@@ -72,13 +72,14 @@ def test_patience__ends_a_training_that_nobody_stopped() -> None:
     assert monitor._button.label == "Ended"
 
 
-def test_ticks__are_whole_epochs() -> None:
+def test_ticks__are_whole_epochs_and_few() -> None:
     monitor = RunMonitor("Training")
-    ticks = []
-    for epoch in range(1, 11):
+    ticks = {}
+    for epoch in range(1, 101):
         monitor.on_epoch({**ROWS[0], "epoch": float(epoch)})
-        ticks.append(monitor._figure.layout.xaxis2.dtick)
-    assert ticks == [1] * 8 + [None] * 2
+        ticks[epoch] = monitor._figure.layout.xaxis2.dtick
+    assert [ticks[epoch] for epoch in (1, 8, 9, 16, 17, 40, 41, 100)] == [1, 1, 2, 2, 5, 5, 10, 20]
+    assert monitor.curves.figure().layout.xaxis2.dtick == 20
     assert Curves("x").figure().layout.xaxis2.dtick is None
 
 

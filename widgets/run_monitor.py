@@ -10,6 +10,7 @@ Headless, the same curves are a still picture::
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import signal
 import threading
@@ -36,8 +37,8 @@ HEIGHT_PX = 340
 MOST_POINTS = 400
 """Points of the loss-by-step line; beyond, every second one is dropped."""
 PANELS = ("Loss", "mAP50 on val", "Learning rate")
-FEW_EPOCHS = 8
-"""Up to this many epochs, each has its tick; beyond, plotly chooses (before, it would choose broken numbers)."""
+MOST_TICKS = 8
+"""Whole epochs with a tick; plotly alone would also mark broken ones."""
 FINISHED = "finished"
 TRAINING = "train "
 """Title of the task that a training reports (``training.fit``)."""
@@ -75,10 +76,13 @@ class Curves:
         values = [row.get(name, math.nan) for row in self.rows]
         return [None if math.isnan(value) else float(value) for value in values]
 
-    def epoch_tick(self) -> float | None:
-        """Epochs between two ticks; None leaves it to plotly."""
-        epochs = [row["epoch"] for row in self.rows]
-        return 1.0 if epochs and epochs[-1] - epochs[0] < FEW_EPOCHS else None
+    def epoch_tick(self) -> int | None:
+        """Epochs between two ticks: 1, 2, 5, 10, 20, ...; None before the first epoch's end leaves it to plotly."""
+        if not self.rows:
+            return None
+        span = self.rows[-1]["epoch"] - self.rows[0]["epoch"]
+        steps = (first * 10**power for power in itertools.count() for first in (1, 2, 5))
+        return next(int(step) for step in steps if span < MOST_TICKS * step)
 
     def figure(self) -> go.Figure:
         """The three panels."""
@@ -127,9 +131,8 @@ class WidthFollower(PlainWidget):
 def live_figure(curves: Curves) -> go.FigureWidget:
     """The curves as a figure that follows new data and fills the width of its place."""
     figure = go.FigureWidget(curves.figure())
-    # Without both, plotly draws the 700 px of a figure that has no place yet, and stays there.
-    figure.update_layout(autosize=True)
-    figure._config = dict(CONFIG)  # the only door: the widget has no public argument for it
+    figure.update_layout(autosize=True)  # else the first drawing has the 700 px of a figure without a place
+    figure._config = dict(CONFIG)  # responsive; the widget has no public argument for it
     return figure
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import VIEWPORT, LabPage, save_notebook
+from tests.browser.harness import VIEWPORT, save_notebook
 
 CELLS = [
     """
@@ -35,32 +35,18 @@ result = fit(build_detector("mobilenet_v2", CLASSES, image_size=64), train, val,
 monitor.show_whole(result.history)
 """,
 ]
+STILL_CELL = """
+from widgets import run_monitor
+
+monitor = run_monitor("Training of mobilenet_v2", True)
+for epoch in range(1, 6):
+    monitor.on_epoch({"epoch": epoch, "loss": 3 / epoch, "val_loss": 4 / epoch, "val_ap50": epoch / 10, "lr": 0.01})
+"""
 MONITOR = ".obdb-run-monitor"
 KEPT_CHART = ".jp-RenderedPlotly .scatterlayer .trace"
 ROUNDING_PX = 4
 """The figure may be that much narrower or wider than its place."""
-
-
-def assert_fills_its_width_whatever_changes(lab: LabPage) -> None:
-    """At first, in a narrower window, beside an open sidebar, and back again."""
-
-    def filled(other_than: float) -> float:
-        box, drawn = (lab.page.locator(f"{MONITOR}{part}").first.bounding_box() for part in ("", " .main-svg"))
-        assert box is not None
-        assert drawn is not None
-        fits = abs(drawn["width"] - box["width"]) <= ROUNDING_PX and box["width"] != other_than
-        return float(box["width"]) if fits else 0.0
-
-    toggle = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
-    wide = lab.wait_for(lambda: filled(0.0), "the figure to fill its width")
-    lab.page.set_viewport_size({"width": VIEWPORT[0] - 250, "height": VIEWPORT[1]})
-    narrow = lab.wait_for(lambda: filled(wide), "the figure to follow the window")
-    lab.page.evaluate(toggle)
-    beside = lab.wait_for(lambda: filled(narrow), "the figure to make room for the sidebar")
-    assert beside < narrow < wide
-    lab.page.evaluate(toggle)
-    lab.page.set_viewport_size({"width": VIEWPORT[0], "height": VIEWPORT[1]})
-    lab.wait_for(lambda: filled(beside) == wide, "the figure to grow again")
+NARROWER_PX = 250
 
 
 @pytest.mark.slow
@@ -77,7 +63,6 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.page.locator(MONITOR).scroll_into_view_if_needed()
     lab.screenshot("run-monitor-live")
     assert re.search(r"epoch \d+ of 400 ", line.inner_text()), line.inner_text()
-    assert_fills_its_width_whatever_changes(lab)
     lab.page.locator(f"{MONITOR} button.obdb-stop").click()  # the cell is busy: the server has to carry the wish
     lab.wait_for(lambda: "stopped after" in line.inner_text(), "the training to end")
     lab.wait_for(lambda: lab.page.locator(KEPT_CHART).count() > 0, "the chart that stays")
@@ -92,3 +77,32 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.wait_for(lambda: frame.locator("card-view, scalar-card").count() > 0, "TensorBoard's cards")
     lab.page.locator(".obdb-page-frame").scroll_into_view_if_needed()
     lab.screenshot("run-monitor-tensorboard")
+
+
+def test_curves_fill_their_width(open_lab: OpenLab, tmp_path: Path) -> None:
+    """At first, in a narrower window, beside an open sidebar, and back again; no new data has them drawn again."""
+    save_notebook(tmp_path / "still.ipynb", [STILL_CELL])
+    lab = open_lab(tmp_path)
+    lab.open_notebook("still.ipynb")
+    lab.run_all()
+    lab.wait_for(lambda: lab.page.locator(f"{MONITOR} .scatterlayer .point").count() > 0, "the curves")
+
+    def width() -> float:
+        """Of the curves, once they fill the place of the widget; 0 before."""
+        place = lab.page.locator(MONITOR).bounding_box()
+        drawn = lab.page.locator(f"{MONITOR} .main-svg").first.bounding_box()
+        assert place is not None
+        assert drawn is not None
+        return float(drawn["width"]) if abs(drawn["width"] - place["width"]) <= ROUNDING_PX else 0.0
+
+    toggle = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
+    wide = lab.wait_for(width, "curves as wide as their place")
+    lab.page.set_viewport_size({"width": VIEWPORT[0] - NARROWER_PX, "height": VIEWPORT[1]})
+    narrow = lab.wait_for(lambda: width() % wide, "curves that follow the window")
+    assert narrow == pytest.approx(wide - NARROWER_PX, abs=ROUNDING_PX)
+    lab.page.evaluate(toggle)
+    beside = lab.wait_for(lambda: width() % narrow, "curves that make room for the sidebar")
+    assert beside < narrow - ROUNDING_PX
+    lab.page.evaluate(toggle)
+    lab.page.set_viewport_size({"width": VIEWPORT[0], "height": VIEWPORT[1]})
+    lab.wait_for(lambda: width() == wide, "curves that grow again")
