@@ -98,9 +98,10 @@ def _told(
     waited: float,
     seen: int,
 ) -> dict[str, object]:
-    """What is shown beside the bar: epochs done, losses, rate, seconds a step, waiting for data (seconds and share)."""
+    """What is shown beside the bar: epochs done of all, losses, rate, seconds a step, waits for data (s and share)."""
     return {
         "epoch": f"{state.epoch + state.step / steps:.2f}",
+        "epochs": trainer.options.epochs,
         **{name: f"{value:.3f}" for name, value in losses.items()},
         "lr": f"{float(trainer.optimizer.param_groups[0]['lr']):.2g}",
         "step_s": f"{seconds * trainer.options.batch_size / seen:.2f}",

@@ -209,9 +209,11 @@ class _Run:
                     # The epoch is on the disk by now, so whatever is raised here costs nothing.
                     if on_epoch is not None and not math.isnan(row["val_ap50"]):
                         on_epoch(dict(row))
-        except (KeyboardInterrupt, StopTraining):
+        except (KeyboardInterrupt, StopTraining) as wish:
             partial = True
-            logger.warning("%s: stopped in epoch %d; what was earned is kept", state.run_id, state.epoch + 1)
+            # A stop that the caller asked for is no surprise to him; as a warning it would be red in a notebook.
+            level = logging.INFO if isinstance(wish, StopTraining) else logging.WARNING
+            logger.log(level, "%s: stopped in epoch %d; what was earned is kept", state.run_id, state.epoch + 1)
             self._keep_partial()
         return self._result(partial)
 

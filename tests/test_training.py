@@ -106,7 +106,7 @@ def test_run__leaves_everything_that_explains_it(tmp_path: Path, data: Data) -> 
     columns = {"epoch", "lr", "loss", "loss_classifier", "val_ap50", "val_ap", "val_loss", "images_per_s", "wait_s"}
     assert columns <= set(summary)
     assert recorder.total == len(recorder.lines) == 8
-    assert {"loss", "step_s", "wait_s", "epoch"} <= set(recorder.lines[0])
+    assert {"loss", "step_s", "wait_s", "epoch", "epochs"} <= set(recorder.lines[0])
     assert list((tmp_path / "runs" / result.run_id).glob("events*"))
     assert load_detector(result.checkpoint).spec.classes == CLASSES
 

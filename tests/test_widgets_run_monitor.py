@@ -12,7 +12,7 @@ import pytest
 from obdb_lib.board import open_board
 from obdb_lib.progress import duration, track
 from widgets import RunMonitor, page_frame, run_monitor
-from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor
+from widgets.run_monitor import MOST_POINTS, Curves, StillMonitor, epoch_words
 
 MODULE = import_module("widgets.run_monitor")  # the package has a function of that name
 ROWS = [
@@ -22,7 +22,8 @@ ROWS = [
 
 
 def info(epoch: float, loss: float) -> dict[str, object]:
-    return {"epoch": f"{epoch:.2f}", "loss": f"{loss:.3f}", "step_s": "0.20", "wait_s": "0.1", "wait": "1%"}
+    timings = {"step_s": "0.20", "wait_s": "0.1", "wait": "1%"}
+    return {"epoch": f"{epoch:.2f}", "epochs": 2, "loss": f"{loss:.3f}", **timings}
 
 
 def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
         for step in range(2):
             task.advance(1, **info((step + 1) / 2, 3.0 - step))
         assert monitor._bar.value == 0.5
-        assert "epoch 1.00 · loss 2.000" in monitor._line.value
+        assert "epoch 1 of 2 · loss 2.000" in monitor._line.value
         assert "left" in monitor._line.value
         for row in ROWS:
             monitor.on_epoch(row)
@@ -46,6 +47,11 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
     assert not monitor._button.enabled
 
 
+@pytest.mark.parametrize(("done", "number"), [("0.00", 1), ("0.01", 1), ("11.05", 12), ("12.00", 12), ("30.00", 30)])
+def test_line__names_the_epoch_under_way(done: str, number: int) -> None:
+    assert epoch_words({"epoch": done, "epochs": 30}) == f"epoch {number} of 30"
+
+
 def test_button__asks_for_a_stop() -> None:
     monitor = RunMonitor("Training")
     assert not monitor.stop()
@@ -53,7 +59,28 @@ def test_button__asks_for_a_stop() -> None:
         task.advance(1, **info(0.1, 1.0))
         monitor._button.asked = 1  # what the page sends
         assert monitor.stop()
-    assert "stopped after 1 of 10 steps" in monitor._line.value
+    assert "stopped after 1 of 10 steps; the model so far is kept" in monitor._line.value
+    assert (monitor._button.label, monitor._button.enabled) == ("Stopped", False)
+
+
+def test_patience__ends_a_training_that_nobody_stopped() -> None:
+    monitor = RunMonitor("Training")
+    with track(monitor.progress, "train x", 10) as task:
+        task.advance(5, **info(1.0, 1.0))
+        monitor.on_epoch(ROWS[0])
+    assert "ended after 5 of 10 steps; the best model is kept" in monitor._line.value
+    assert monitor._button.label == "Ended"
+
+
+def test_ticks__are_whole_epochs_and_few() -> None:
+    monitor = RunMonitor("Training")
+    ticks = {}
+    for epoch in range(1, 101):
+        monitor.on_epoch({**ROWS[0], "epoch": float(epoch)})
+        ticks[epoch] = monitor._figure.layout.xaxis2.dtick
+    assert [ticks[epoch] for epoch in (1, 8, 9, 16, 17, 40, 41, 100)] == [1, 1, 2, 2, 5, 5, 10, 20]
+    assert monitor.curves.figure().layout.xaxis2.dtick == 20
+    assert Curves("x").figure().layout.xaxis2.dtick is None
 
 
 def test_interrupt__is_polite_the_first_time_and_only_while_training() -> None:

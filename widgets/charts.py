@@ -148,7 +148,8 @@ def show(figure: go.Figure, name: str | None = None) -> None:
     if name:
         config["toImageButtonOptions"] = {"filename": name}
     data = json.loads(figure.to_json())
-    data["config"] = config
+    # JupyterLab tells a chart of its new width itself; a responsive one loses its height when drawn anew.
+    data["config"] = {**config, "responsive": False}
     html = figure.to_html(full_html=False, include_plotlyjs=PLOTLY_JS, config=config, div_id=name)
     title = figure.layout.title.text or "chart"
     bundle = {"application/vnd.plotly.v1+json": data, "text/html": html, "text/plain": f"[chart: {title}]"}

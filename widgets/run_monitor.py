@@ -10,6 +10,7 @@ Headless, the same curves are a still picture::
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import signal
 import threading
@@ -27,7 +28,7 @@ from traitlets import Bool, Int, Unicode
 from obdb_lib.progress import LogProgress, Progress, Task, duration
 from widgets._base import STATIC, CallbackErrors, PlainWidget
 from widgets.bars import bars
-from widgets.charts import house_style, show
+from widgets.charts import CONFIG, house_style, show
 from widgets.palette import EXTENDED
 
 SHOWN_EVERY_S = 1.0
@@ -36,6 +37,8 @@ HEIGHT_PX = 340
 MOST_POINTS = 400
 """Points of the loss-by-step line; beyond, every second one is dropped."""
 PANELS = ("Loss", "mAP50 on val", "Learning rate")
+MOST_TICKS = 8
+"""Whole epochs with a tick; plotly alone would also mark broken ones."""
 FINISHED = "finished"
 TRAINING = "train "
 """Title of the task that a training reports (``training.fit``)."""
@@ -73,6 +76,14 @@ class Curves:
         values = [row.get(name, math.nan) for row in self.rows]
         return [None if math.isnan(value) else float(value) for value in values]
 
+    def epoch_tick(self) -> int | None:
+        """Epochs between two ticks: 1, 2, 5, 10, 20, ...; None before the first epoch's end leaves it to plotly."""
+        if not self.rows:
+            return None
+        span = self.rows[-1]["epoch"] - self.rows[0]["epoch"]
+        steps = (first * 10**power for power in itertools.count() for first in (1, 2, 5))
+        return next(int(step) for step in steps if span < MOST_TICKS * step)
+
     def figure(self) -> go.Figure:
         """The three panels."""
         figure = make_subplots(1, 3, subplot_titles=PANELS, horizontal_spacing=0.08)
@@ -87,9 +98,10 @@ class Curves:
                 opacity=0.35 if number == 0 else 1.0,
                 line={"color": colours[number], "width": 1 if number == 0 else 2},
                 marker={"size": 6},
+                cliponaxis=False,  # a point at 0 is a whole point
             )
             figure.add_trace(line, row=1, col=places[number])
-        figure.update_xaxes(title_text="epoch")
+        figure.update_xaxes(title_text="epoch", dtick=self.epoch_tick())
         figure.update_yaxes(rangemode="tozero")
         return house_style(figure, self.title, HEIGHT_PX)
 
@@ -108,6 +120,20 @@ class StopButton(PlainWidget):
     label = Unicode("Stop").tag(sync=True)
     enabled = Bool(True).tag(sync=True)
     asked = Int(0).tag(sync=True)
+
+
+class WidthFollower(PlainWidget):
+    """An empty line as wide as its box, which has the figures of the page fit theirs (``static/follow_width.js``)."""
+
+    _esm = STATIC / "follow_width.js"
+
+
+def live_figure(curves: Curves) -> go.FigureWidget:
+    """The curves as a figure that follows new data and fills the width of its place."""
+    figure = go.FigureWidget(curves.figure())
+    figure.update_layout(autosize=True)  # else the first drawing has the 700 px of a figure without a place
+    figure._config = dict(CONFIG)  # responsive; the widget has no public argument for it
+    return figure
 
 
 def kernel_id() -> str:
@@ -155,9 +181,9 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._line = ipywidgets.HTML("<span>waiting for the first step</span>")
         self._button = StopButton(kernel=kernel_id())
         self._button.observe(self._errors.guard(self._asked), "asked")
-        self._figure = go.FigureWidget(self.curves.figure())
+        self._figure = live_figure(self.curves)
         self._row = ipywidgets.HBox([self._button, self._bar, self._line], layout={"align_items": "center"})
-        super().__init__([self._row, self._figure, self._errors.output])
+        super().__init__([self._row, WidthFollower(), self._figure, self._errors.output])
         self.add_class("obdb-run-monitor")
 
     @property
@@ -181,8 +207,12 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
             signal.signal(signal.SIGINT, self._default)
             self._default = None
         self._redraw()
-        whole = task.total is None or task.done >= task.total
-        self._end(FINISHED if whole else f"stopped after {task.done} of {task.total} steps; the best model is kept")
+        if task.total is None or task.done >= task.total:
+            self._end(FINISHED)
+            return
+        kept = "best model" if self.curves.rows else "model so far"
+        word = "stopped" if self.stop() else "ended"  # by its patience or an error, which speaks for itself
+        self._end(f"{word} after {task.done} of {task.total} steps; the {kept} is kept")
 
     def stop(self) -> bool:
         """True once somebody has pressed the button."""
@@ -212,7 +242,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         left = watch.left_s()
         self._bar.value = watch.done / watch.total if watch.total else 0.0
         words = [
-            f"epoch {info['epoch']}",
+            epoch_words(info),
             f"loss {info['loss']}",
             f"{info['step_s']} s a step, {info['wait']} of it waiting for data",
             f"about {duration(left)} left" if left is not None else "",
@@ -223,6 +253,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         with self._figure.batch_update():
             for trace, (x, y) in zip(self._figure.data, self.curves.lines(), strict=True):
                 trace.x, trace.y = x, y
+            self._figure.update_xaxes(dtick=self.curves.epoch_tick())
 
     def _catch_interrupts(self) -> None:
         """The first interrupt asks for a stop, the next one is an interrupt again."""
@@ -240,7 +271,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
         self._stop.set()
 
     def _end(self, words: str) -> None:
-        self._button.enabled, self._button.label = False, "Stop"
+        self._button.enabled, self._button.label = False, words.split()[0].capitalize()
         self._bar.value = 1.0 if words == FINISHED else self._bar.value
         self._line.value = f"<span>{html.escape(words)}</span>"
 
@@ -278,6 +309,12 @@ def run_monitor(title: str, interactive: bool, *, name: str | None = None) -> Ru
     monitor = RunMonitor(title, name)
     display(monitor)  # type: ignore[no-untyped-call]  # IPython is untyped here
     return monitor
+
+
+def epoch_words(info: dict[str, object]) -> str:
+    """Which epoch is under way, "epoch 12 of 30", from the (broken) number of epochs done."""
+    number = max(math.ceil(float(str(info["epoch"]))), 1)
+    return f"epoch {number} of {info['epochs']}" if "epochs" in info else f"epoch {number}"
 
 
 def rows_of(history: pd.DataFrame) -> list[dict[str, float]]:

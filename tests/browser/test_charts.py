@@ -50,6 +50,14 @@ show(split_report_chart(report(every_nth(snapshot), snapshot)), "split-report")
 show(bars_chart({"sesame": 0.91, "purslane": 0.62, "pigweed": 0.48, "nutsedge": float("nan")}), "per-class")
 """,
 ]
+ONE_CHART = """
+import pandas as pd
+from widgets.charts import curves_chart, show
+
+show(curves_chart(pd.DataFrame({"epoch": [1, 2], "loss": [2, 1]})), "curves")
+"""
+STEADY_POLLS = 40
+"""So many equal answers, 50 ms apart, mean that nothing moves any more."""
 NAMES = ("balance", "clusters", "curves", "split-report", "per-class")
 
 
@@ -67,6 +75,27 @@ def test_lab_draws_every_chart(open_lab: OpenLab, tmp_path: Path) -> None:
     assert drawn.count() >= 1
     kinds = [set(output["data"]) for cell in lab.notebook()["cells"] for output in cell["outputs"]]
     assert all({"application/vnd.plotly.v1+json", "text/html"} <= kind for kind in kinds)
+
+
+def test_chart_keeps_its_height_under_another_theme(open_lab: OpenLab, tmp_path: Path) -> None:
+    """A change of the theme has JupyterLab size and draw its outputs again."""
+    save_notebook(tmp_path / "theme.ipynb", [ONE_CHART])
+    lab = open_lab(tmp_path)
+    lab.open_notebook("theme.ipynb")
+    lab.run_all()
+    chart = lab.page.locator(".jp-RenderedPlotly")
+    lab.wait_for(lambda: chart.locator(".trace").count() > 0, "the chart")
+    height = chart.evaluate("(node) => node.getBoundingClientRect().height")
+    lab.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    heights: list[float] = []
+
+    def settled() -> bool:
+        if lab.page.locator("body[data-jp-theme-light=false]").count():
+            heights.append(chart.evaluate("(node) => node.getBoundingClientRect().height"))
+        return len(heights) >= STEADY_POLLS and len(set(heights[-STEADY_POLLS:])) == 1
+
+    lab.wait_for(settled, "the chart to stand still")
+    assert heights[-1] == pytest.approx(height, abs=4)
 
 
 def test_exported_page_is_interactive_without_network(

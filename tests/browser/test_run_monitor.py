@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.browser.conftest import OpenLab
-from tests.browser.harness import save_notebook
+from tests.browser.harness import VIEWPORT, save_notebook
 
 CELLS = [
     """
@@ -34,7 +35,18 @@ result = fit(build_detector("mobilenet_v2", CLASSES, image_size=64), train, val,
 monitor.show_whole(result.history)
 """,
 ]
+STILL_CELL = """
+from widgets import run_monitor
+
+monitor = run_monitor("Training of mobilenet_v2", True)
+for epoch in range(1, 6):
+    monitor.on_epoch({"epoch": epoch, "loss": 3 / epoch, "val_loss": 4 / epoch, "val_ap50": epoch / 10, "lr": 0.01})
+"""
 MONITOR = ".obdb-run-monitor"
+KEPT_CHART = ".jp-RenderedPlotly .scatterlayer .trace"
+ROUNDING_PX = 4
+"""The figure may be that much narrower or wider than its place."""
+NARROWER_PX = 250
 
 
 @pytest.mark.slow
@@ -50,9 +62,14 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.wait_for(lambda: points.count() >= 4, "points of two epochs in the live curves")
     lab.page.locator(MONITOR).scroll_into_view_if_needed()
     lab.screenshot("run-monitor-live")
+    assert re.search(r"epoch \d+ of 400 ", line.inner_text()), line.inner_text()
     lab.page.locator(f"{MONITOR} button.obdb-stop").click()  # the cell is busy: the server has to carry the wish
     lab.wait_for(lambda: "stopped after" in line.inner_text(), "the training to end")
-    lab.wait_for(lambda: len(lab.notebook()["cells"][2]["outputs"]) >= 2, "the chart that stays")
+    lab.wait_for(lambda: lab.page.locator(KEPT_CHART).count() > 0, "the chart that stays")
+    kinds = [output["output_type"] for output in lab.notebook()["cells"][2]["outputs"]]
+    assert kinds == ["display_data"] * 2, "a wish that was met is no red warning"
+    lab.page.locator(KEPT_CHART).first.scroll_into_view_if_needed()
+    lab.screenshot("run-monitor-stopped")
     assert not lab.failed_cells()
     assert lab.eval_in_kernel("[result.partial, len(result.history) < 400, result.checkpoint.exists()]") == [True] * 3
     lab.page.locator(".obdb-page-frame summary").click()
@@ -60,3 +77,32 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.wait_for(lambda: frame.locator("card-view, scalar-card").count() > 0, "TensorBoard's cards")
     lab.page.locator(".obdb-page-frame").scroll_into_view_if_needed()
     lab.screenshot("run-monitor-tensorboard")
+
+
+def test_curves_fill_their_width(open_lab: OpenLab, tmp_path: Path) -> None:
+    """At first, in a narrower window, beside an open sidebar, and back again; no new data has them drawn again."""
+    save_notebook(tmp_path / "still.ipynb", [STILL_CELL])
+    lab = open_lab(tmp_path)
+    lab.open_notebook("still.ipynb")
+    lab.run_all()
+    lab.wait_for(lambda: lab.page.locator(f"{MONITOR} .scatterlayer .point").count() > 0, "the curves")
+
+    def width() -> float:
+        """Of the curves, once they fill the place of the widget; 0 before."""
+        place = lab.page.locator(MONITOR).bounding_box()
+        drawn = lab.page.locator(f"{MONITOR} .main-svg").first.bounding_box()
+        assert place is not None
+        assert drawn is not None
+        return float(drawn["width"]) if abs(drawn["width"] - place["width"]) <= ROUNDING_PX else 0.0
+
+    toggle = "() => window.jupyterapp.commands.execute('application:toggle-left-area')"
+    wide = lab.wait_for(width, "curves as wide as their place")
+    lab.page.set_viewport_size({"width": VIEWPORT[0] - NARROWER_PX, "height": VIEWPORT[1]})
+    narrow = lab.wait_for(lambda: width() % wide, "curves that follow the window")
+    assert narrow == pytest.approx(wide - NARROWER_PX, abs=ROUNDING_PX)
+    lab.page.evaluate(toggle)
+    beside = lab.wait_for(lambda: width() % narrow, "curves that make room for the sidebar")
+    assert beside < narrow - ROUNDING_PX
+    lab.page.evaluate(toggle)
+    lab.page.set_viewport_size({"width": VIEWPORT[0], "height": VIEWPORT[1]})
+    lab.wait_for(lambda: width() == wide, "curves that grow again")
