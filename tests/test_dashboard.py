@@ -93,7 +93,22 @@ def test_wrong_record__is_named(tmp_path: Path) -> None:
 
 def test_notebook__frames_the_page_of_the_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
-    monkeypatch.setattr(dashboard_view, "display", shown.append)
-    show_dashboard(8885, height=300)
+
+    class Handle:
+        def update(self, page: Any) -> None:
+            shown.append(page)
+
+    def display(page: Any, *, display_id: bool) -> Handle:
+        shown.append(page)
+        return Handle()
+
+    monkeypatch.setattr(dashboard_view, "display", display)
+    with show_dashboard(8885, height=300):
+        assert len(shown) == 1
+    assert "ended with the search" in shown[1].data
+    assert "<iframe" not in shown[1].data
     assert "<iframe" in shown[0].data
     assert set(re.findall(r"https?://[^\"/]+", shown[0].data)) == {"http://127.0.0.1:8885"}
+    with show_dashboard(None):
+        pass
+    assert len(shown) == 2, "no port, no page"

@@ -45,6 +45,15 @@ def test_monitor__follows_steps_and_epochs(monkeypatch: pytest.MonkeyPatch) -> N
     assert lines["learning rate"][1] == [0.02, 0.01]
     assert "finished" in monitor._line.value
     assert not monitor._button.enabled
+    assert all(trace.showlegend for trace in monitor._figure.data)
+
+
+def test_legend__names_no_line_that_is_not_there() -> None:
+    monitor = RunMonitor("Training of x")
+    assert not any(trace.showlegend for trace in monitor._figure.data)
+    monitor.on_epoch({name: value for name, value in ROWS[0].items() if name != "val_loss"})
+    named = {trace.name for trace in monitor._figure.data if trace.showlegend}
+    assert named == {"train loss", "val mAP50", "learning rate"}
 
 
 @pytest.mark.parametrize(("done", "number"), [("0.00", 1), ("0.01", 1), ("11.05", 12), ("12.00", 12), ("30.00", 30)])

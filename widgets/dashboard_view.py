@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from IPython.display import HTML, display
+from IPython.display import HTML, DisplayHandle, display
 
 HEIGHT_PX = 640
 WAIT_MS = 500
@@ -23,15 +23,34 @@ PAGE = """
 """
 
 
-def show_dashboard(port: int = 8880, *, height: int = HEIGHT_PX) -> None:
+ENDED = "<em>Sherpa's page ended with the search; <code>hpo.open_dashboard</code> shows its record again.</em>"
+
+
+class DashboardFrame:
+    """A dashboard that is shown; as a context manager it gives way to one sentence when its search is over."""
+
+    def __init__(self, handle: DisplayHandle | None) -> None:
+        self._handle = handle
+
+    def __enter__(self) -> DashboardFrame:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._handle is not None:  # a frame whose server is gone would show the browser's own error page
+            self._handle.update(HTML(ENDED))  # type: ignore[no-untyped-call]
+
+
+def show_dashboard(port: int | None = 8880, *, height: int = HEIGHT_PX) -> DashboardFrame:
     """Show the page at this port of the loopback below the cell, as soon as it is there.
 
     It lives while its search (or ``hpo.open_dashboard``) runs and reads the trials anew every ten seconds. It shows
     where browser and kernel are on one machine, or where the port is forwarded to the browser's.
 
     Args:
-        port: the search's ``dashboard_port``.
+        port: the search's ``dashboard_port``; None shows nothing.
         height: pixels.
     """
+    if port is None:
+        return DashboardFrame(None)
     page = PAGE.format(url=f"http://127.0.0.1:{int(port)}/", height=int(height), wait=WAIT_MS)
-    display(HTML(page))  # type: ignore[no-untyped-call]
+    return DashboardFrame(display(HTML(page), display_id=True))  # type: ignore[no-untyped-call]

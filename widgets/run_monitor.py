@@ -94,6 +94,7 @@ class Curves:
                 x=x,
                 y=y,
                 name=names[number],
+                showlegend=_any(y),  # val loss is a choice; the others come with the first step or epoch
                 mode="lines" if number == 0 else "lines+markers",
                 opacity=0.35 if number == 0 else 1.0,
                 line={"color": colours[number], "width": 1 if number == 0 else 2},
@@ -104,6 +105,10 @@ class Curves:
         figure.update_xaxes(title_text="epoch", dtick=self.epoch_tick())
         figure.update_yaxes(rangemode="tozero")
         return house_style(figure, self.title, HEIGHT_PX)
+
+
+def _any(values: list[float | None]) -> bool:
+    return any(value is not None for value in values)
 
 
 class StopButton(PlainWidget):
@@ -252,7 +257,7 @@ class RunMonitor(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets is untype
     def _redraw(self) -> None:
         with self._figure.batch_update():
             for trace, (x, y) in zip(self._figure.data, self.curves.lines(), strict=True):
-                trace.x, trace.y = x, y
+                trace.x, trace.y, trace.showlegend = x, y, _any(y)
             self._figure.update_xaxes(dtick=self.curves.epoch_tick())
 
     def _catch_interrupts(self) -> None:

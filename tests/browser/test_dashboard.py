@@ -18,12 +18,12 @@ from tests.search_script import Hill
 from widgets import show_dashboard
 port = free_port(18980)
 """,
-    "show_dashboard(port, height=560)",
     """
 ranges = {"lr": [1e-4, 1.0], "momentum": [0.1, 0.9]}
 gone = Path("enough")
-found = search(Hill(Path("."), pause=0.05), ranges, max_num_trials=400, seed=0, algorithm="random",
-               dashboard_port=port, stop=gone.exists)
+with show_dashboard(port, height=560):
+    found = search(Hill(Path("."), pause=0.05), ranges, max_num_trials=400, seed=0, algorithm="random",
+                   dashboard_port=port, stop=gone.exists)
 """,
 ]
 FRAME = 'iframe[title="Sherpa\'s dashboard"]'
@@ -46,6 +46,7 @@ def test_dashboard__is_whole_inside_the_lab_while_the_search_runs(open_lab: Open
     lab.screenshot("dashboard-running")
     (tmp_path / "enough").touch()
     lab.wait_for(lambda: lab.eval_in_kernel("found.partial"), "the search to end")
+    lab.wait_for(lambda: lab.page.locator(FRAME).count() == 0, "the frame to give way")
     assert not lab.failed_cells()
     outside = [url for url in asked if url.startswith("http") and "//127.0.0.1" not in url and "//localhost" not in url]
     assert not outside
