@@ -19,7 +19,7 @@ def cluster_scores(
 
     A false detection belongs to no cluster by itself. So a cluster is judged on the frames that show it: their false
     detections count against it, detections of other clusters' plants do not count at all. AP is the mean over the
-    classes that the cluster has there.
+    classes that the cluster has there, weighted by their boxes: one stray box of another class is no half of a cluster.
 
     Args:
         matches: of ``match_detections(detections, truth, ...)``.
@@ -45,14 +45,25 @@ def cluster_scores(
         shown[matches.truth_image[mine]] = True
         here = shown[matches.image]
         counted = (hit & (of_found == name)) | (~hit & here)
+        classes, boxes = np.unique(matches.truth_label[mine], return_counts=True)
         scores = [
-            average_precision(hit[counted & (matches.label == k)], int((mine & (matches.truth_label == k)).sum()))
-            for k in np.unique(matches.truth_label[mine])
+            average_precision(hit[counted & (matches.label == k)], int(count))
+            for k, count in zip(classes, boxes, strict=True)
         ]
         reached = int((sure & hit & (of_found == name)).sum())
         false = int((sure & ~hit & here).sum())
         total = int(mine.sum())
-        rows.append((name, float(np.mean(scores)), total, int(shown.sum()), false, total - reached, reached / total))
+        rows.append(
+            (
+                name,
+                float(np.average(scores, weights=boxes)),
+                total,
+                int(shown.sum()),
+                false,
+                total - reached,
+                reached / total,
+            )
+        )
     names = ["cluster", "ap", "truth", "frames", "false", "missed", "recall"]
     return pd.DataFrame(rows, columns=names).sort_values(["ap", "cluster"]).reset_index(drop=True)
 

@@ -159,6 +159,18 @@ def test_clusters_are_judged_on_the_frames_that_show_them() -> None:
     assert scores.index[0] == "1", "the worst first"
 
 
+def test_a_stray_box_of_another_class_is_no_half_of_a_cluster() -> None:
+    truth = TRUTH.assign(annotation_id=["1", "2", "3", "4"])
+    hens = [number for number, name in zip("1234", truth["object_class"], strict=True) if name == "Fat hen"]
+    others = [number for number in "1234" if number not in hens]
+    matches = match_detections(FOUND, truth, PATHS, NAMES)
+    alone = cluster_scores(matches, truth, pd.Series(dict.fromkeys(hens, 0))).set_index("cluster").loc["0", "ap"]
+    mixed = cluster_scores(matches, truth, pd.Series({**dict.fromkeys(hens, 0), others[0]: 0})).set_index("cluster")
+    stray = cluster_scores(matches, truth, pd.Series({others[0]: 0})).set_index("cluster").loc["0", "ap"]
+    assert mixed.loc["0", "truth"] == len(hens) + 1
+    assert mixed.loc["0", "ap"] == pytest.approx((len(hens) * alone + stray) / (len(hens) + 1))
+
+
 def test_the_map_is_kept_and_shows_what_became_of_each_plant(tmp_path: Path) -> None:
     truth = TRUTH.assign(annotation_id=["1", "2", "3", "4"])
     path = tmp_path / "map.npz"

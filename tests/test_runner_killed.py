@@ -121,8 +121,8 @@ def test_command__killed_and_given_again_ends_as_if_undisturbed(
     assert [row["trial"] for row in trials_of(killed)["trials"]] == list(range(1, number)), "it was in this trial"
     assert not (killed / "models" / "mobilenet_v2_last.pth").exists()
     if not halving:
-        run = killed / "models" / "mobilenet_v2_run.json"
-        kill_when(start(command(settings, killed), killed), run.exists, killed)
+        run, last = (killed / "models" / f"mobilenet_v2_{name}" for name in ("run.json", "last.pth"))
+        kill_when(start(command(settings, killed), killed), lambda: run.exists() and last.exists(), killed)
         assert json.loads(run.read_text())["epochs_done"] < 3
         assert not (killed / "models" / "runs").exists()
     if halving:  # the same command once more, without the seconds that another start takes
