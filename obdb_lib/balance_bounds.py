@@ -96,7 +96,7 @@ def solve_programme(problem: Problem) -> Programme:
         integrality=integral,
         bounds=Bounds(least, most),
         constraints=LinearConstraint(matrix, low, high),
-        options=cast("dict[str, object]", limits),  # type: ignore[arg-type]
+        options=cast("dict[str, object]", limits),  # type: ignore[arg-type]  # scipy's stubs lack milp's options
     )
     if found.x is None:
         return Programme(None, 0.0, "none")

@@ -109,7 +109,7 @@ def _classes() -> dict[str, Any]:
         def look(
             self, points: list[dict[str, float]], values: np.ndarray, dice: np.random.Generator
         ) -> dict[str, float]:
-            raise NotImplementedError
+            raise NotImplementedError  # each algorithm below looks in its own way
 
     class Bayesian(FirstThenOwn):
         def look(

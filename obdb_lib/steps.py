@@ -77,7 +77,7 @@ def _gradients(
                 total = torch.stack(list(parts.values())).sum()
             losses = {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in parts.items()}}
             _refuse_bad(trainer, losses, img_paths[some])
-            scaler.scale(total * share if share < 1 else total).backward()  # type: ignore[no-untyped-call]
+            scaler.scale(total * share if share < 1 else total).backward()  # type: ignore[no-untyped-call]  # torch is untyped
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value * share
     return sums
@@ -86,7 +86,7 @@ def _gradients(
 def _together(trainer: Trainer, *, last: bool) -> AbstractContextManager[None]:
     """Processes exchange gradients once a step, with the last group."""
     if trainer.world.size > 1 and not last:
-        apart: AbstractContextManager[None] = trainer.network.no_sync()  # type: ignore[operator]
+        apart: AbstractContextManager[None] = trainer.network.no_sync()  # type: ignore[operator]  # DDP's alone
         return apart
     return nullcontext()
 

@@ -27,7 +27,7 @@ SETTINGS = Settings.parse({"variants": ["mobilenet_v2"], "image_size": 64, "max_
 NAMES = [f"FieldData 2020052{day}145736 {camera} GH0{day}0068" for day in range(3) for camera in ("1L", "2R")]
 
 
-def records(names: list[str], frames: int = 5) -> list:  # type: ignore[type-arg]
+def records(names: list[str], frames: int = 5) -> list:
     rng = np.random.default_rng(1)
     return [
         task(name, frames, {f: [(CLASSES[f % 2], box) for box in random_boxes(rng, 2)] for f in range(frames)})
@@ -92,7 +92,7 @@ def test_parts_are_equal_judged_on_the_last_epoch_and_kept(tmp_path: Path, monke
         trained.append((len(self.part("train")), changes["judge_every"]))
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return real(self, variant, *args, **changes)  # type: ignore[arg-type]
+        return real(self, variant, *args, **changes)
 
     monkeypatch.setattr(Workbench, "train", counted)
     asked = {"duplicates": alone(snapshot), "folder": tmp_path, "splits": splits, "resamples": 20}

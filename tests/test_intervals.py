@@ -101,7 +101,7 @@ def test_a_class_without_boxes_has_no_score_and_no_say() -> None:
     assert np.isnan(found.of("Rape")["ap50"])
     known = found.table.iloc[1:-1]["ap50"].mean()
     assert found.of()["ap50"] == pytest.approx(known)
-    assert found.to_dict()["table"][-1]["ap50"] is None  # type: ignore[index]
+    assert found.to_dict()["table"][-1]["ap50"] is None
 
 
 def test_groups_are_those_of_the_split_or_the_videos() -> None:

@@ -81,7 +81,7 @@ def test_search__gives_each_promoted_trial_its_own_checkpoint(tmp_path: Path) ->
         seen.append((load_from, save_to, hyperparameters.lr))
         return whole(hyperparameters, report, epochs, load_from=load_from, save_to=save_to)
 
-    bench.objective.go_on = noted  # type: ignore[method-assign]
+    bench.objective.go_on = noted
     found = search(bench.objective, {"lr": [1e-3, 5e-2]}, max_num_trials=4, seed=0, algorithm="successive_halving")
     trials = found.trials
     best = trials.loc[trials["objective"][:3].idxmin()]

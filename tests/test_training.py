@@ -18,7 +18,7 @@ from obdb_lib.checkpoints import load_checkpoint, load_detector
 from obdb_lib.dataset import DetectionDataset
 from obdb_lib.distributed import World
 from obdb_lib.epochs import epoch_batches
-from obdb_lib.errors import TrainingError
+from obdb_lib.errors import CacheError, TrainingError
 from obdb_lib.evaluation import coco_metrics, detect
 from obdb_lib.models import Detector, build_detector
 from obdb_lib.options import TrainingOptions
@@ -256,6 +256,21 @@ def test_data_that_does_not_fit__is_refused(tmp_path: Path, data: Data) -> None:
         fit(build_detector("mobilenet_v2", CLASSES, image_size=96), train, val, options(), save_dir=tmp_path)
     with pytest.raises(TrainingError, match=r"epochs must be at least 1.*lr must be above 0"):
         TrainingOptions(epochs=0, lr=0.0)
+
+
+@pytest.mark.parametrize("name", ["save_dir", "writer_dir"])
+def test_folder_that_cannot_be_written__is_told_before_the_first_step(tmp_path: Path, data: Data, name: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    steps: list[int] = []
+
+    def stop() -> bool:
+        steps.append(1)
+        return True
+
+    folders = {"save_dir": tmp_path / "models", name: tmp_path / "file" / "x"}
+    with pytest.raises(CacheError, match=f"{name}: .* cannot be written"):
+        fit(network(), *data, options(1), **folders, stop=stop)
+    assert not steps
 
 
 def test_order__every_frame_once_and_equal_steps_for_all_processes() -> None:
