@@ -10,6 +10,7 @@ import pandas as pd
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU, BoxSet, IntArray, iou_matrix, match
 from obdb_lib.cache import content_hash
+from obdb_lib.frame_matching import flat_boxes, match_frames
 from obdb_lib.records import Document
 from obdb_lib.snapshots import BOX, Snapshot
 
@@ -114,19 +115,15 @@ def compare_with_truth(suggestions: Sequence[Document], hidden: Sequence[Documen
         table.loc[document["object_class"], "suggested"] += 1
     for document in hidden:
         table.loc[document["object_class"], "hidden"] += 1
-    for img_path in {d["img_path"] for d in suggestions} & {d["img_path"] for d in hidden}:
-        found = _box_set([d for d in suggestions if d["img_path"] == img_path])
-        truth = _box_set([d for d in hidden if d["img_path"] == img_path])
-        for row, _ in match(found, truth).pairs:
-            table.loc[found.classes[row], "correct"] += 1
+    found = match_frames(*flat_boxes(_table(suggestions), _table(hidden)))
+    for row in found.pairs[:, 0]:
+        table.loc[suggestions[row]["object_class"], "correct"] += 1
     return table
 
 
 _TRUTH_COLUMNS = ["suggested", "correct", "hidden"]
 
 
-def _box_set(documents: Sequence[Document]) -> BoxSet:
-    return BoxSet(
-        np.array([d["points"] for d in documents], dtype=np.float32),
-        np.array([d["object_class"] for d in documents], dtype=object),
-    )
+def _table(documents: Sequence[Document]) -> pd.DataFrame:
+    rows = [(d["img_path"], d["object_class"], *d["points"]) for d in documents]
+    return pd.DataFrame(rows, columns=["img_path", "object_class", *BOX])
