@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
+
 import pandas as pd
 import pytest
 
-from obdb_lib.boxes import BoxSet
-from obdb_lib.suggest import compare_with_truth, suggest_missing, unexplained
+from obdb_lib.candidates import find_candidates
+from obdb_lib.errors import DatasetError
+from obdb_lib.suggest import compare_with_truth, suggest_missing, suggestions_of
 from tests.helpers import snapshot_of, task
-
-
-def boxes(*items: tuple[float, float, float, float, str, float]) -> BoxSet:
-    return BoxSet(
-        np.array([item[:4] for item in items], dtype=np.float32),
-        np.array([item[4] for item in items], dtype=object),
-        np.array([item[5] for item in items], dtype=np.float32),
-    )
-
-
-PLANT = (10, 10, 50, 50, "a", 1.0)
-
-
-@pytest.mark.parametrize(
-    ("detection", "found", "why"),
-    [
-        ((12, 11, 51, 50, "a", 0.9), False, "the annotated plant itself"),
-        ((60, 10, 90, 50, "a", 0.9), True, "another plant"),
-        ((10, 10, 50, 30, "a", 0.9), False, "a loose box of the annotated plant"),
-        ((11, 11, 50, 50, "b", 0.9), False, "the annotated plant taken for another class"),
-        ((40, 10, 80, 50, "a", 0.9), True, "a neighbour that overlaps the annotation a little"),
-    ],
-)
-def test_one_detection_beside_one_annotation(detection: tuple, found: bool, why: str) -> None:
-    assert (len(unexplained(boxes(detection), boxes(PLANT))) == 1) is found, why
-
-
-def test_a_second_plant_within_an_annotations_reach_is_found() -> None:
-    """Dense scene: one annotation explains one detection; the neighbour stays a candidate."""
-    detections = boxes((10, 10, 50, 50, "a", 0.9), (35, 10, 75, 50, "a", 0.8))
-    assert unexplained(detections, boxes(PLANT)).tolist() == [1]
-
-
-def test_repeated_detections_of_one_plant_count_once() -> None:
-    detections = boxes((60, 10, 90, 50, "a", 0.7), (61, 10, 91, 50, "b", 0.9), (12, 10, 50, 48, "a", 0.6))
-    detections = BoxSet(
-        np.vstack([detections.xyxy, [[10, 10, 50, 50]]]),
-        np.append(detections.classes, "a"),
-        np.append(detections.scores, 0.95),
-    )
-    assert unexplained(detections, boxes(PLANT)).tolist() == [1]  # the stronger; the twin on PLANT is a repetition
-
-
-def test_frames_without_annotations_and_without_detections() -> None:
-    nothing = BoxSet(np.empty((0, 4)))
-    assert unexplained(boxes(PLANT), nothing).tolist() == [0]
-    assert unexplained(nothing, boxes(PLANT)).tolist() == []
 
 
 def test_suggestions_carry_what_the_review_needs() -> None:
@@ -91,3 +46,44 @@ def test_truth_is_compared_one_to_one() -> None:
     table = compare_with_truth(suggestions, hidden)
     assert table.loc["a"].tolist() == [2, 1, 1]
     assert table.loc["b"].tolist() == [1, 0, 0]
+
+
+def test_every_kind_becomes_a_document_with_the_annotation_it_concerns() -> None:
+    boxes = {0: [("Fat hen", [10, 10, 30, 30]), ("Fat hen", [60, 10, 80, 30]), ("Dandelion", [10, 40, 30, 60])]}
+    snapshot = snapshot_of([task(boxes=boxes)])
+    path = snapshot.frames["img_path"][0]
+    rows = [
+        (path, 11, 10, 30, 30, "Dandelion", 0.9),
+        (path, 60, 10, 80, 19, "Fat hen", 0.7),
+        (path, 60, 40, 80, 60, "Fat hen", 0.6),
+    ]
+    detections = pd.DataFrame(rows, columns=["img_path", "x1", "y1", "x2", "y2", "object_class", "score"])
+    candidates = find_candidates(detections, snapshot)
+    found = suggestions_of(candidates, snapshot, run_id="run")
+    told = [(d["kind"], d["object_class"], d["annotation_class"], d["annotation_points"], d["score"]) for d in found]
+    assert told == [
+        ("spurious", "Dandelion", "Dandelion", [10, 40, 30, 60], 0.0),  # nothing there: the surest of all
+        ("swapped_class", "Dandelion", "Fat hen", [10, 10, 30, 30], 0.9),
+        ("bad_location", "Fat hen", "Fat hen", [60, 10, 80, 30], 0.7),
+        ("missing", "Fat hen", "", None, 0.6),
+    ]
+    concerned = {d["annotation_id"] for d in found} - {""}
+    assert concerned == set(snapshot.annotations["annotation_id"])
+    assert all(d["probability"] is None and d["silenced_by"] == "" and d["task_name"] for d in found)
+    assert found[1]["evidence"] == {"overlap": 0.95, "inside": 1.0, "merged": 0.0}
+    assert len({d["_id"] for d in found}) == 4
+    json.dumps([{**d, "created": ""} for d in found])  # plain numbers only
+
+    ranked = suggestions_of(candidates.assign(probability=[0.2, float("nan"), 0.95, 0.1]), snapshot, run_id="run")
+    assert [d["probability"] for d in ranked] == [0.95, None, 0.2, 0.1]
+    assert {d["_id"] for d in ranked} == {d["_id"] for d in found}, "the estimate does not name the suggestion"
+
+
+def test_a_candidate_outside_the_snapshot_is_not_lost_in_silence() -> None:
+    snapshot = snapshot_of([task()])
+    elsewhere = pd.DataFrame(
+        [("b.png", 0, 0, 9, 9, "Fat hen", 0.9)], columns=["img_path", "x1", "y1", "x2", "y2", "object_class", "score"]
+    )
+    candidates = find_candidates(elsewhere, snapshot, img_paths=["b.png"])
+    with pytest.raises(DatasetError, match=r"1 frames with candidates are not in snapshot .* 'b.png'"):
+        suggestions_of(candidates, snapshot, run_id="run")
