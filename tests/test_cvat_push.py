@@ -105,6 +105,32 @@ def test_plan__decision_overrides_class_and_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("swapped_class", "annotation 17 (cleavers) should be a class of no label"),
+        ("bad_location", "annotation 17 (cleavers) should lie at [1.0, 1.0, 9.0, 9.0]"),
+        ("spurious", "annotation 17 (cleavers) at [1.0, 1.0, 9.0, 9.0] should be removed"),
+        ("of next year", "a suggestion of kind 'of next year', which this version cannot send"),
+    ],
+)
+def test_plan__corrections_are_listed_and_not_sent(tmp_path: Path, kind: str, told: str) -> None:
+    store = make_images(tmp_path / "images", ["a/x.png"])
+    more = {"annotation_id": "17", "annotation_class": "cleavers", "kind": kind}
+    found = [
+        suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", kind="missing"),
+        # Not even a class without a label or an image without a file is in the way.
+        {**suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"), **more, "object_class": "a class of no label"},
+        {**suggestion("s3", "a/x.png", [1, 1, 9, 9], task="T"), **more},
+    ]
+    decisions = {"s1": accept("s1"), "s2": accept("s2"), "s3": {**accept("s3"), "verdict": "reject"}}
+    plan = plan_push(found, decisions, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES, now=NOON)
+    assert [shape.suggestion_id for task in plan.tasks for shape in task.shapes] == ["s1"]
+    assert [one.where for one in plan.corrections] == ["suggestion s2 on gone.png"]
+    assert "1 accepted corrections of existing annotations are not sent" in plan.summary()
+    assert told in plan.summary()
+
+
+@pytest.mark.parametrize(
     ("points", "sent", "told"),
     [
         ((9, 9, 1, 1), (1, 1, 9, 9), "corners put in order"),

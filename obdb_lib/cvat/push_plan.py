@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from obdb_lib.cache import content_hash
+from obdb_lib.candidates import BAD_LOCATION, MISSING, SPURIOUS, SWAPPED_CLASS
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
 from obdb_lib.errors import CvatError, FrameError
@@ -72,6 +73,8 @@ class PushPlan:
         push_id: content hash of what is sent, whenever it is planned: a repeat finds its own beginnings by it.
         classes: labels of the new tasks.
         problems: boxes that were mended (cut at the border) or set aside.
+        corrections: accepted suggestions that change or remove an annotation; a push only adds boxes, so these are for
+            a person, each with what to do.
     """
 
     push_id: str
@@ -80,6 +83,7 @@ class PushPlan:
     classes: tuple[str, ...]
     tasks: tuple[PlannedTask, ...]
     problems: list[Problem] = field(default_factory=list)
+    corrections: list[Problem] = field(default_factory=list)
 
     @property
     def boxes(self) -> int:
@@ -100,9 +104,15 @@ class PushPlan:
         return pd.DataFrame(rows, columns=["task", "source_task", "frames", "boxes", *self.classes])
 
     def summary(self) -> str:
-        """One sentence, and a line for each problem."""
+        """One sentence, a line for each problem, and the first corrections that are not sent."""
         head = f"{self.boxes} boxes on {self.frames} frames as {len(self.tasks)} new tasks (push {self.push_id})"
-        return "\n".join([head, *(f"- {problem}" for problem in self.problems)])
+        lines = [head, *(f"- {problem}" for problem in self.problems)]
+        if self.corrections:
+            lines.append(
+                f"{len(self.corrections)} accepted corrections of existing annotations are not sent (a push only adds "
+                f"boxes): {some([str(correction) for correction in self.corrections])}"
+            )
+        return "\n".join(lines)
 
 
 def plan_push(
@@ -120,7 +130,8 @@ def plan_push(
     """Plan the push of accepted suggestions; nothing is sent.
 
     Args:
-        suggestions: documents of ``suggestions``.
+        suggestions: documents of ``suggestions``; only those of kind "missing" (or without a kind) are sent, accepted
+            ones of other kinds are listed under ``corrections``.
         decisions: the standing decision of each suggestion id; only ``verdict: "accept"`` counts, and its
             ``object_class`` and ``points`` stand in for the suggestion's.
         snapshot: sizes and tasks of the frames.
@@ -133,7 +144,9 @@ def plan_push(
         CvatError: a class without a label, an unknown or missing image, an image of another size than annotated, or a
             name that is too long; all of a kind are listed at once.
     """
-    accepted = _accepted(suggestions, decisions, already_pushed)
+    every = _accepted(suggestions, decisions, already_pushed)
+    accepted = [item for item in every if _kind(item) == MISSING]
+    corrections = [_correction(item) for item in every if _kind(item) != MISSING]
     match_labels(
         (str(item["object_class"]) for item in accepted),
         [{"id": number, "name": name} for number, name in enumerate(classes)],
@@ -157,7 +170,7 @@ def plan_push(
         for task in tasks
     ]
     push_id = content_hash("push", task_prefix, model, snapshot.id, list(classes), content)
-    return PushPlan(push_id, model, snapshot.id, tuple(classes), tuple(tasks), problems)
+    return PushPlan(push_id, model, snapshot.id, tuple(classes), tuple(tasks), problems, corrections)
 
 
 def _accepted(
@@ -173,6 +186,25 @@ def _accepted(
         changed = {key: decision[key] for key in ("object_class", "points") if decision.get(key) is not None}
         found[number] = {**suggestion, **changed, "_id": number}
     return sorted(found.values(), key=lambda item: (str(item["img_path"]), item["_id"]))
+
+
+def _kind(item: Document) -> str:
+    """Suggestions made before there were kinds are missing boxes."""
+    return str(item.get("kind") or MISSING)
+
+
+def _correction(item: Document) -> Problem:
+    """What a person has to do in CVAT for an accepted suggestion that is no missing box."""
+    annotation = f"annotation {item.get('annotation_id') or '?'} ({item.get('annotation_class') or 'class unknown'})"
+    points = [round(float(value), DECIMALS) for value in item["points"]]
+    kind = _kind(item)
+    todo = {
+        SWAPPED_CLASS: f"{annotation} should be {item['object_class']}",
+        BAD_LOCATION: f"{annotation} should lie at {points}",
+        SPURIOUS: f"{annotation} at {points} should be removed",
+    }
+    what = todo.get(kind, f"{annotation}: a suggestion of kind {kind!r}, which this version cannot send")
+    return Problem(f"suggestion {item['_id']} on {item['img_path']}", what)
 
 
 def _places(accepted: Sequence[Document], snapshot: Snapshot) -> dict[str, tuple[str, int, int]]:
