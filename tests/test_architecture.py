@@ -46,9 +46,9 @@ ROWS: list[tuple[str, ...]] = [
         *("metric_figures", "stored_runs"),
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
-        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold", "repair", "fix_effect"),
+        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
     ),
-    ("suggest", "review"),
+    ("suggest", "review", "repair"),
     ("cvat",),
     ("parameters", "batch", "cli"),
 ]
