@@ -47,7 +47,7 @@ ROWS: list[tuple[str, ...]] = [
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
     ),
-    ("suggest", "review"),
+    ("suggest", "decision_log", "review"),
     ("cvat",),
     ("parameters", "batch", "cli"),
 ]
