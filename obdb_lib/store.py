@@ -300,11 +300,9 @@ class Store:
         return list(self._db.suggestions.find(query).sort([("score", -1), ("_id", 1)]))
 
     def append_decision(self, document: Document) -> Document:
-        """Add one decision to the journal; returns it, with ``_id`` and the server's time as ``when``, once it is safe
-        on disk.
+        """Add one decision to the journal; returns it, ``_id`` and time included, once it is safe on disk.
 
-        Raises:
-            TakenError: the document brought an ``_id`` that another entry has.
+        Raises TakenError when the document brought an ``_id`` that another entry has.
         """
         return self._append("decisions", document)
 
@@ -335,8 +333,8 @@ class Store:
 
     @guarded
     def _put_new(self, collection: str, entry: Document) -> Document:
-        """Add ``entry`` unless its ``_id`` is there; returns what is there now. The time is the server's, so that the
-        entries of people at several machines have one order."""
+        """Add ``entry`` unless its ``_id`` is there; returns what is there now."""
+        # The time is the server's: entries that people write at several machines then have one order.
         made = {"$mergeObjects": [{"when": "$$NOW"}, {"$literal": entry}]}
         is_new = {"$eq": [{"$type": "$when"}, "missing"]}
         change = [{"$replaceWith": {"$cond": [is_new, made, "$$ROOT"]}}]
