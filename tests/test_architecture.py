@@ -51,7 +51,7 @@ ROWS: list[tuple[str, ...]] = [
     ),
     (
         *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance", "finder", "hide_boxes"),
-        *("suggest", "review", "repair"),
+        *("suggest", "review", "decision_log", "repair"),
     ),
     ("cvat",),
     ("parameters", "batch", "cli"),
