@@ -21,6 +21,9 @@ from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.evidence import MIRRORED, Claims, Scene, evidence
 from obdb_lib.explained import DEFAULT_LOOSE_IOU
 from obdb_lib.frame_matching import flat_boxes, match_frames, overlapping
+from obdb_lib.frames import FrameStore
+from obdb_lib.likeness import likeness
+from obdb_lib.progress import Progress
 from obdb_lib.records import Document
 from obdb_lib.snapshots import BOX, Snapshot
 from obdb_lib.twin_frames import twin_frames
@@ -62,12 +65,14 @@ def find(
     *,
     img_paths: Sequence[str] | None = None,
     duplicates: DuplicateGroups | None = None,
+    frames: FrameStore | None = None,
     decided: pd.DataFrame | None = None,
     kinds: Sequence[str] = KINDS,
     min_score: float | Mapping[str, float] = DEFAULT_FIND_SCORE,
     min_iou: float = DEFAULT_MATCH_IOU,
     loose_iou: float = DEFAULT_LOOSE_IOU,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Findings:
     """Candidates of the given kinds, the most probable first.
 
@@ -77,6 +82,7 @@ def find(
         img_paths: the frames that were judged; all of the snapshot when None.
         duplicates: frames that show the same ground; without them neighbours on a video cannot speak for each other,
             and groups are single frames.
+        frames: where pictures come from; with it, crops are compared with those of drawn plants (``likeness``).
         decided: decisions made so far (``decided_places``); they are learned from.
         min_score, min_iou, loose_iou: see ``find_candidates``.
 
@@ -94,9 +100,10 @@ def find(
     drawn = _drawn_plants(plain, snapshot, paths, limits)
     bare = _bare_places(plain, snapshot, seed) if SPURIOUS in kinds else drawn.iloc[:0]
     claims = pd.concat([drawn, found, bare], ignore_index=True)
-    numbers = evidence(
-        Claims(claims, claims["annotation_id"].to_numpy(object)), Scene(snapshot.annotations, detections, twins)
-    )
+    asked_about = Claims(claims, claims["annotation_id"].to_numpy(object))
+    numbers = evidence(asked_about, Scene(snapshot.annotations, detections, twins))
+    if frames is not None:
+        numbers = pd.concat([numbers, likeness(asked_about, snapshot, frames, progress=progress)], axis=1)
     told = _told(found, decided)
     state = np.concatenate(
         [
