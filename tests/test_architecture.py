@@ -50,7 +50,17 @@ ROWS: list[tuple[str, ...]] = [
         *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
     ),
     (
-        *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance", "finder", "ranking", "hide_boxes"),
+        *(
+            "explained",
+            "candidates",
+            "twin_frames",
+            "evidence",
+            "likeness",
+            "acceptance",
+            "finder",
+            "ranking",
+            "hide_boxes",
+        ),
         *("suggest", "review", "decision_log", "repair"),
     ),
     ("cvat",),

@@ -2,8 +2,9 @@
 
 On sesame and on the sample field 10 % of all boxes are hidden before anything is trained. Detectors of
 settings.cpu.json judge the frames out of fold (three folds of whole duplicate groups), three seeds; each seed hides
-other boxes and trains its own detectors. The candidates are those of ``find_candidates``: one-to-one,
-class-aware matching at IoU .5, repeats dropped. A candidate is right when it brings back a hidden box of its class at IoU .5, one to one. Rivals:
+other boxes and trains its own detectors. The candidates are those of ``find_candidates``: one-to-one, class-aware
+matching at IoU .5, repeats dropped. A candidate is right when it brings back a hidden box of its class at IoU .5, one
+to one. Rivals:
 
 - confidence: the detector's score of the same candidates;
 - FiftyOne's rule: of these, confidence above .95;
