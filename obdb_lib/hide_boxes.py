@@ -7,7 +7,7 @@ matters, as tests.benchmarks.missing does.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,11 +45,14 @@ class Hidden:
     boxes: pd.DataFrame
 
 
-def hide(snapshot: Snapshot, share: float, *, how: str = "random", seed: int = 0) -> Hidden:
+def hide(
+    snapshot: Snapshot, share: float, *, how: str = "random", among: Collection[str] | None = None, seed: int = 0
+) -> Hidden:
     """Hide a share of all boxes.
 
     Args:
-        share: 0..1 of all boxes.
+        share: 0..1 of all boxes of the frames.
+        among: only on these frames; on all when None.
         how: "random", "by_class" (that share of each class, one box at least), "small" (from the smallest third), or
             "regions" (all boxes whose middle lies in one half-sized region of a frame, frame after frame).
 
@@ -58,16 +61,18 @@ def hide(snapshot: Snapshot, share: float, *, how: str = "random", seed: int = 0
     """
     if how not in WAYS:
         raise DatasetError(f"boxes are hidden {', '.join(WAYS)}; got {how!r}")
-    table = snapshot.annotations
+    every = snapshot.annotations
+    rows_of = np.arange(len(every)) if among is None else np.flatnonzero(every["img_path"].isin(list(among)))
+    table = every.iloc[rows_of].reset_index(drop=True)
     if not 0 < share < 1 or not len(table):
         raise DatasetError(f"the share to hide lies between 0 and 1, of at least one box; got {share} of {len(table)}")
     count = max(round(share * len(table)), 1)
     rows = _WAYS[how](table, snapshot.frames, count, share, np.random.default_rng(seed))
-    gone = np.zeros(len(table), dtype=bool)
-    gone[rows] = True
-    identity = content_hash(snapshot.id, "hidden", share, how, seed)
-    left = replace(snapshot, id=identity, annotations=table[~gone].reset_index(drop=True))
-    return Hidden(left, table[gone].reset_index(drop=True))
+    gone = np.zeros(len(every), dtype=bool)
+    gone[rows_of[rows]] = True
+    left, boxes = every[~gone].reset_index(drop=True), every[gone].reset_index(drop=True)
+    identity = content_hash(snapshot.id, "hidden", boxes["annotation_id"].tolist())
+    return Hidden(replace(snapshot, id=identity, annotations=left), boxes)
 
 
 def _random(table: pd.DataFrame, _: pd.DataFrame, count: int, __: float, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -122,6 +127,7 @@ def hide_and_find(
     ways: Sequence[str] = WAYS,
     shares: Sequence[float] = SHARES,
     seeds: Sequence[int] = (0,),
+    among: Collection[str] | None = None,
     decision_s: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, dict[tuple[str, float], Recall]]:
@@ -131,6 +137,7 @@ def hide_and_find(
 
     Args:
         finder: from a snapshot to its findings, as ``lambda left: find(detections, left, ...)``.
+        among: frames where boxes are hidden and looked for: those that no detector has seen. All when None.
 
     Returns:
         One row a way and share, mean over the seeds: how, share, hidden, found, average_precision, recall_at_.5 and so
@@ -141,9 +148,12 @@ def hide_and_find(
     plan = [(how, share, seed) for how in ways for share in shares for seed in seeds]
     with track(progress, "hide boxes and look for them", len(plan)) as task:
         for how, share, seed in plan:
-            hidden = hide(snapshot, share, how=how, seed=seed)
+            hidden = hide(snapshot, share, how=how, among=among, seed=seed)
             found = finder(hidden.snapshot).candidates
-            missing = found[found["kind"] == MISSING].reset_index(drop=True)
+            missing = found[found["kind"] == MISSING]
+            missing = (missing if among is None else missing[missing["img_path"].isin(list(among))]).reset_index(
+                drop=True
+            )
             probability = missing["probability"].to_numpy(np.float64)
             right = right_ones(missing, hidden.boxes)
             judged = judge_ranking(
