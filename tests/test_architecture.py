@@ -48,7 +48,7 @@ ROWS: list[tuple[str, ...]] = [
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
     ),
-    ("explained", "candidates", "suggest", "review", "static_scene", "memory"),
+    ("explained", "candidates", "suggest", "review", "static_scene", "memory", "recorded", "rules"),
     ("cvat",),
     ("parameters", "batch", "cli"),
 ]
