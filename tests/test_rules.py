@@ -162,7 +162,7 @@ def test_by_place_each_suggestion_is_decided_once(tmp_path: Path) -> None:
     text = "img_path,x1,y1,x2,y2,object_class,verdict,kind\n" + "\n".join(
         [
             "f.png,51,50,80,80,a,accept,",
-            "f.png,50,50,80,79,a,reject,",  # the same box again: one to one, so it fits nothing
+            "f.png,50,50,80,77,a,reject,",  # nearly the same box again: one to one, so it fits nothing
             "f.png,50,50,80,80,b,reject,",
             "f.png,50,50,80,80,a,reject,spurious",
             "g.png,0,0,10,20,a,accept,",  # another box
@@ -170,11 +170,8 @@ def test_by_place_each_suggestion_is_decided_once(tmp_path: Path) -> None:
         ]
     )
     result, standing = applied(write(tmp_path / "d.csv", text))
-    assert {name: one["verdict"] for name, one in standing.items()} == {
-        "s1": "accept",
-        "s2": "reject",
-        "s3": "reject",
-    } or {name: one["verdict"] for name, one in standing.items()} == {"s1": "reject", "s2": "reject", "s3": "reject"}
+    verdicts = {name: one["verdict"] for name, one in standing.items()}
+    assert verdicts == {"s1": "accept", "s2": "reject", "s3": "reject"}
     assert result.by_place == 3
     assert len(result.problems) == 3
     assert "d.csv, line 6: no suggestion here is like it (id none, a on g.png); nothing was decided" in map(
@@ -194,13 +191,11 @@ def test_unknown_ones_are_told_and_earlier_decisions_stay(tmp_path: Path) -> Non
     journal.decide(QUEUE[1], "skip")
     result = apply_recorded(journal, QUEUE, read_decisions(path))
     assert result.written == 0
-    assert [str(one) for one in result.problems] == [
-        "d.json, record 2: no suggestion here is like it (id gone, no image, box and class to go by); nothing was decided",
+    unknown = "no suggestion here is like it (id gone, no image, box and class to go by); nothing was decided"
+    assert {str(one) for one in result.problems} == {
+        f"d.json, record 2: {unknown}",
         "d.json, record 1: accept here, but reject by me before; left as it is",
-    ] or [str(one) for one in result.problems][::-1] == [
-        "d.json, record 2: no suggestion here is like it (id gone, no image, box and class to go by); nothing was decided",
-        "d.json, record 1: accept here, but reject by me before; left as it is",
-    ]
+    }
     assert journal.standing()["s0"]["verdict"] == "reject"
 
 
