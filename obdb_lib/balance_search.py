@@ -200,7 +200,7 @@ class _Annealing:
             left, right = state - self.table[part].take(gone, axis=0), self.table[part].take(come, axis=0)
             powers = left[:, None, : self.peaks] + right[None, :, : self.peaks]
             powers *= powers
-            flat = powers.reshape(-1, self.peaks)
+            flat = powers.reshape(len(left) * len(right), self.peaks)  # -1 is undefined where no column is a peak
             peaks = peaks + np.einsum("kf,kf->k", flat, flat)
             left, right = left[:, self.peaks :], right[:, self.peaks :]
             cross = left @ (2 * right.T)

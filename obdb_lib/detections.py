@@ -16,10 +16,14 @@ from obdb_lib.detecting import DETECTION_COLUMNS
 from obdb_lib.errors import CacheError
 from obdb_lib.snapshots import BOX, Snapshot
 
+LOOK_COLUMNS = ("look", "fold")
+"""Columns that a table may have besides DETECTION_COLUMNS: which look (``detecting.LOOKS``), which model (int)."""
+
 
 def write_detections(path: Path, detections: pd.DataFrame) -> None:
-    """Write a table of detections (columns DETECTION_COLUMNS) as gzipped CSV, whole or not at all."""
-    text = detections[DETECTION_COLUMNS].to_csv(index=False, float_format="%.4f")
+    """Write a table of detections (DETECTION_COLUMNS, and LOOK_COLUMNS if it has them) as gzipped CSV, whole or not at
+    all."""
+    text = detections[_known_columns(detections)].to_csv(index=False, float_format="%.4f")
     with atomic_writer(path) as file:
         file.write(gzip.compress(text.encode("utf-8"), mtime=0))
 
@@ -32,14 +36,20 @@ def read_detections(path: Path) -> pd.DataFrame:
     """
     try:
         table = pd.read_csv(
-            io.BytesIO(gzip.decompress(path.read_bytes())), dtype={"img_path": str, "object_class": str}
+            io.BytesIO(gzip.decompress(path.read_bytes())),
+            dtype={"img_path": str, "object_class": str, "look": str, "fold": np.int64},
+            keep_default_na=False,  # a class may be called NA
         )
         table[[*BOX, "score"]] = table[[*BOX, "score"]].astype(np.float32)
-        return table[DETECTION_COLUMNS]
+        return table[_known_columns(table)]
     except FileNotFoundError as error:
         raise CacheError(f"{path} does not exist; run notebook 04 to make it") from error
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise CacheError(f"{path} is damaged ({error}); run notebook 04 to make it again") from error
+
+
+def _known_columns(table: pd.DataFrame) -> list[str]:
+    return [*DETECTION_COLUMNS, *(name for name in LOOK_COLUMNS if name in table.columns)]
 
 
 def boxes_by_frame(detections: pd.DataFrame, *, min_score: float = 0.0) -> Callable[[str], BoxSet]:

@@ -6,6 +6,9 @@ and so do notebooks: IPython asks an exception for its own traceback.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ObdbError(Exception):
     """Root of all errors that OBDB Lab raises on purpose."""
@@ -24,6 +27,10 @@ class SettingsError(ObdbError):
 
 class StoreError(ObdbError):
     """MongoDB cannot be reached, or a document is not what it should be."""
+
+
+class TakenError(StoreError):
+    """An entry cannot be added: another one has its id."""
 
 
 class FormatError(ObdbError):
@@ -60,6 +67,18 @@ class TrainingError(ObdbError):
 
 class ReviewError(ObdbError):
     """A decision names an unknown suggestion or verdict."""
+
+
+class DecidedMeanwhileError(ReviewError):
+    """Somebody else decided on this suggestion since the person last saw it.
+
+    Attributes:
+        entry: their entry in the journal.
+    """
+
+    def __init__(self, message: str, entry: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.entry = entry
 
 
 class CvatError(ObdbError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,9 @@ from PIL import Image, ImageOps
 
 from obdb_lib.errors import FrameError
 from obdb_lib.images import ORIENTATION, UNREADABLE
+
+_OF_BYTES = re.compile(r" <_io\.BytesIO object at \w+>")
+"""Pillow's name for the bytes it was given: an address that says nothing and differs at every run."""
 
 
 class FrameStore:
@@ -58,7 +62,8 @@ class FrameStore:
         try:
             return decode(path.read_bytes())
         except UNREADABLE as error:
-            raise FrameError(f"image {path} cannot be read ({error}); replace the file or leave it out") from error
+            why = _OF_BYTES.sub("", str(error))
+            raise FrameError(f"image {path} cannot be read ({why}); replace the file or leave it out") from error
 
     def missing(self, img_paths: Iterable[str]) -> list[str]:
         """Those of ``img_paths`` that are under none of the roots."""

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU, IntArray
 from obdb_lib.candidates import MISSING, SWAPPED_CLASS
+from obdb_lib.decision_log import fold
 from obdb_lib.embeddings import embed_crops
 from obdb_lib.errors import DatasetError
 from obdb_lib.frame_matching import FlatBoxes, Overlaps, overlapping
 from obdb_lib.frames import FrameStore
 from obdb_lib.progress import Progress
 from obdb_lib.records import Document, Problem
-from obdb_lib.review import fold
 from obdb_lib.snapshots import BOX, Snapshot
 from obdb_lib.static_scene import same_places
 

@@ -106,3 +106,29 @@ def tracked(items: Iterable[T], progress: Progress | None, title: str, total: in
         for item in items:
             yield item
             task.advance()
+
+
+class Forwarded:
+    """Progress for work that is part of a task already shown: its steps count there."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def start(self, title: str, total: int | None) -> Task:
+        return self._task
+
+    def finish(self, task: Task) -> None:
+        return
+
+
+class Titled:
+    """Progress whose titles say which part of longer work they belong to: ``fold 2 of 3: train mobilenet_v2``."""
+
+    def __init__(self, progress: Progress, part: str) -> None:
+        self._progress, self._part = progress, part
+
+    def start(self, title: str, total: int | None) -> Task:
+        return self._progress.start(f"{self._part}: {title}", total)
+
+    def finish(self, task: Task) -> None:
+        self._progress.finish(task)

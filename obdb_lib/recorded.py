@@ -3,8 +3,8 @@
 JSON (a list of records, or the same under ``decisions``) or CSV. A record has a ``verdict`` (accept, reject, skip) and
 says which suggestion it is about: by ``suggestion_id``, or by ``img_path``, box and class, or both. ``x1 .. y2`` (JSON:
 ``points``, too) and ``object_class`` are as decided; ``suggested_x1 .. suggested_y2`` (``suggested_points``) and
-``suggested_class`` as proposed, where a person changed them. ``kind`` and ``who`` are optional. An exported journal is
-read as it is: of several records with one suggestion_id the last one counts, and undo entries take back.
+``suggested_class`` as proposed, where a person changed them. ``kind``, ``who`` and ``rule`` are optional. An exported
+journal is read as it is: of several records with one suggestion_id the last one counts, and undo entries take back.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import pandas as pd
 
 from obdb_lib.cache import atomic_writer
 from obdb_lib.candidates import MISSING
+from obdb_lib.decision_log import UNDO, fold
 from obdb_lib.errors import ReviewError
 from obdb_lib.frame_matching import flat_boxes, match_frames
 from obdb_lib.records import Document, Problem
-from obdb_lib.review import UNDO, VERDICTS, fold
+from obdb_lib.review import VERDICTS
 from obdb_lib.snapshots import BOX
 
 DEFAULT_SAME_IOU = 0.75
@@ -47,6 +48,7 @@ class RecordedDecision:
         where: its place in the file, for messages.
         suggestion_id, img_path: "" where it does not say.
         object_class, points: as decided; "" and None where it does not say.
+        rule: words of the rule that decided, "" for a person.
         suggested_class, suggested_points: as proposed; as decided where the record does not say more.
     """
 
@@ -60,6 +62,7 @@ class RecordedDecision:
     suggested_class: str
     suggested_points: Points | None
     who: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,17 @@ def _checked(where: str, record: Mapping[str, Any]) -> RecordedDecision:
     if not name and not (img_path and suggested and suggested_class):
         raise ValueError("it needs a suggestion_id, or img_path with a box (x1, y1, x2, y2) and a class")
     return RecordedDecision(
-        *(where, name, verdict, img_path, _text(record, "kind") or MISSING),
-        *(object_class, points, suggested_class, suggested, _text(record, "who")),
+        where=where,
+        suggestion_id=name,
+        verdict=verdict,
+        img_path=img_path,
+        kind=_text(record, "kind") or MISSING,
+        object_class=object_class,
+        points=points,
+        suggested_class=suggested_class,
+        suggested_points=suggested,
+        who=_text(record, "who"),
+        rule=_text(record, "rule"),
     )
 
 
@@ -198,8 +210,8 @@ def _standing(
     """Without what was undone or decided anew later; records without an id all stand."""
     entries = [
         {
-            **{"_id": str(record.get("_id") or one.where), "undoes": str(record.get("undoes") or "")},
-            **{"suggestion_id": one.suggestion_id, "verdict": one.verdict, "place": number},
+            **{"_id": str(record.get("_id") or one.where), "undoes": _text(record, "undoes") or None},
+            **{"suggestion_id": one.suggestion_id, "verdict": one.verdict, "who": one.who, "place": number},
         }
         for number, (one, (_, record)) in enumerate(zip(checked, records, strict=True))
         if one.suggestion_id

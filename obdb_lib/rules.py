@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from obdb_lib.candidates import MISSING
+from obdb_lib.decision_log import SKIP
 from obdb_lib.errors import ReviewError
 from obdb_lib.recorded import Recorded, assign_recorded
 from obdb_lib.records import Document, Problem
@@ -156,7 +158,8 @@ class Applied:
 def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: Recorded) -> Applied:
     """Write recorded decisions into the journal, each on its suggestion; what was decided before stays.
 
-    The entry's ``rule`` names the file and who decided there.
+    A person's verdict is written in that person's name, so that it counts as one and is learned from; a rule's with its
+    words and the file. A skip is the skip of whoever lays the file on, as it stands for nobody else.
 
     Raises:
         StoreError: an entry could not be saved.
@@ -174,13 +177,14 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
                 )
                 problems.append(Problem(f"{recorded.source}, {decision.where}", what))
             continue
-        standing[suggestion["_id"]] = journal.decide(
-            suggestion,
-            decision.verdict,
-            object_class=decision.object_class or None,
-            points=decision.points,
-            rule=f"recorded in {recorded.source} by {decision.who or 'somebody'}",
-        )
+        with _in_the_name_of(journal, "" if decision.verdict == SKIP else decision.who):
+            standing[suggestion["_id"]] = journal.decide(
+                suggestion,
+                decision.verdict,
+                object_class=decision.object_class or None,
+                points=decision.points,
+                rule=f"{decision.rule} (recorded in {recorded.source})" if decision.rule else None,
+            )
         written += 1
         by_place += not by_id
     counts = dict.fromkeys([*VERDICTS, "undecided"], 0)
@@ -188,3 +192,14 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
         found = standing.get(suggestion["_id"])
         counts["undecided" if found is None else found["verdict"]] += 1
     return Applied(counts, written, by_place, problems)
+
+
+@contextmanager
+def _in_the_name_of(journal: Journal, who: str) -> Iterator[None]:
+    """Let the journal write for somebody else; "" for its own writer."""
+    own = journal.who
+    journal.who = who or own
+    try:
+        yield
+    finally:
+        journal.who = own

@@ -100,13 +100,30 @@ def build_snapshot(
     frame_table = pd.DataFrame(sorted(frames.values(), key=lambda r: str(r[0])), columns=list(FRAME_COLUMNS))
     frame_table["frame_number"] = frame_table["frame_number"].astype("Int64")
     table = pd.DataFrame(rows, columns=list(ANNOTATION_COLUMNS))
-    table[BOX] = table[BOX].astype(np.float32)
+    return _named(tuple(sorted(task_names)), frame_table, table, problems)
+
+
+def with_annotations(snapshot: Snapshot, annotations: pd.DataFrame) -> Snapshot:
+    """The same frames with other annotations, under the id that ``build_snapshot`` would give them.
+
+    Args:
+        annotations: columns ANNOTATION_COLUMNS, in any order of rows.
+    """
+    order = ["img_path", "object_class", "x1", "y1", "annotation_id"]
+    table = annotations[list(ANNOTATION_COLUMNS)].sort_values(order, ignore_index=True)
+    return _named(snapshot.task_names, snapshot.frames, table, snapshot.problems)
+
+
+def _named(
+    task_names: tuple[str, ...], frames: pd.DataFrame, annotations: pd.DataFrame, problems: list[Problem]
+) -> Snapshot:
+    annotations[BOX] = annotations[BOX].astype(np.float32)
     return Snapshot(
-        id=_snapshot_id(frame_table, table),
-        task_names=tuple(sorted(task_names)),
-        classes=tuple(sorted(table["object_class"].unique())),
-        frames=frame_table,
-        annotations=table,
+        id=_snapshot_id(frames, annotations),
+        task_names=task_names,
+        classes=tuple(sorted(annotations["object_class"].unique())),
+        frames=frames,
+        annotations=annotations,
         problems=problems,
     )
 

@@ -6,20 +6,20 @@ and the push journal are append-only. Every write is acknowledged only once it i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from bson import ObjectId
-from pymongo import ASCENDING, MongoClient, ReplaceOne
+from pymongo import ASCENDING, MongoClient, ReplaceOne, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 
 from obdb_lib import mongod, paths
-from obdb_lib.errors import StoreError
+from obdb_lib.errors import StoreError, TakenError
 from obdb_lib.mongo import guarded, lease, short_reason
 from obdb_lib.progress import Progress, tracked
 from obdb_lib.records import Document, Problem, TaskRecord
@@ -40,7 +40,7 @@ INDEXES: dict[str, list[list[str]]] = {
     "split_frames": [["split_id", "part"], ["img_path"]],
     "runs": [["snapshot_id"], ["created"]],
     "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
-    "decisions": [["suggestion_id", "when"], ["snapshot_id"]],
+    "decisions": [["suggestion_id", "when"], ["snapshot_id"], ["when"]],
     "pushes": [["source_task", "when"]],
     "image_roots": [],
     "import_locks": [],
@@ -309,14 +309,19 @@ class Store:
         return found
 
     def append_decision(self, document: Document) -> Document:
-        """Add one decision to the journal; returns it with its ``_id`` once it is safe on disk."""
+        """Add one decision to the journal; returns it, ``_id`` and time included, once it is safe on disk.
+
+        Raises TakenError when the document brought an ``_id`` that another entry has.
+        """
         return self._append("decisions", document)
 
     @guarded
-    def decisions(self, suggestion_ids: Sequence[str] | None = None) -> list[Document]:
-        """The journal in the order it was written; of some suggestions, or whole."""
-        query = _named("suggestion_id", suggestion_ids)
-        return list(self._db.decisions.find(query).sort([("when", 1), ("_id", 1)]))
+    def decisions(
+        self, suggestion_ids: Sequence[str] | None = None, *, since: datetime | None = None
+    ) -> list[Document]:
+        """The journal in the order it was written; of some suggestions, or whole; from a time on, when given."""
+        query = _named("suggestion_id", suggestion_ids) | ({} if since is None else {"when": {"$gte": since}})
+        return list(self._db.decisions.find(query).sort([("when", 1), ("seq", 1), ("_id", 1)]))
 
     def append_push(self, document: Document) -> Document:
         """Add one entry to the push journal."""
@@ -329,18 +334,25 @@ class Store:
         return list(self._db.pushes.find(query).sort([("when", 1), ("_id", 1)]))
 
     def _append(self, collection: str, document: Document) -> Document:
-        entry: dict[str, Any] = {"_id": ObjectId(), "when": datetime.now(UTC), **document}
-        self._insert(collection, entry, own_id="_id" not in document)
-        return entry
+        stored = self._put_new(collection, {"_id": ObjectId(), **document})
+        # The same entry can be there already from a first try whose answer was lost; another one is somebody else's.
+        if "_id" in document and {key: stored.get(key) for key in document} != document:
+            raise TakenError(f"another entry has the id {document['_id']!r} in {collection}; read it and try again")
+        return stored
 
     @guarded
-    def _insert(self, collection: str, entry: Document, *, own_id: bool) -> None:
+    def _put_new(self, collection: str, entry: Document) -> Document:
+        """Add ``entry`` unless its ``_id`` is there; returns what is there now."""
+        # The time is the server's: entries that people write at several machines then have one order.
+        made = {"$mergeObjects": [{"when": "$$NOW"}, {"$literal": entry}]}
+        is_new = {"$eq": [{"$type": "$when"}, "missing"]}
+        change = [{"$replaceWith": {"$cond": [is_new, made, "$$ROOT"]}}]
+        find = functools.partial(self._db[collection].find_one_and_update, return_document=ReturnDocument.AFTER)
         try:
-            self._db[collection].insert_one(entry)
-        except DuplicateKeyError:
-            # An id made by _append is new: it can only be there from a first try whose answer was lost.
-            if not own_id:
-                raise
+            stored = find({"_id": entry["_id"]}, change, upsert=True)
+        except DuplicateKeyError:  # two made it in the same moment: now it is there
+            stored = find({"_id": entry["_id"]}, change)
+        return dict(stored or {})  # never None: what was upserted is there
 
 
 def open_store() -> Store:

@@ -47,8 +47,12 @@ ROWS: list[tuple[str, ...]] = [
         *("metric_figures", "stored_runs"),
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
+        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
     ),
-    ("explained", "candidates", "suggest", "review", "static_scene", "memory", "recorded", "rules"),
+    (
+        *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance", "finder", "hide_boxes"),
+        *("suggest", "review", "decision_log", "repair", "static_scene", "memory", "recorded", "rules"),
+    ),
     ("cvat",),
     ("parameters", "batch", "cli"),
 ]

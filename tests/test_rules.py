@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ class Memory:
         self.entries: list[Document] = []
 
     def append_decision(self, document: Document) -> Document:
-        self.entries.append({**document, "_id": f"e{len(self.entries)}", "when": len(self.entries)})
+        when = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.entries))
+        self.entries.append({**document, "when": when})
         return self.entries[-1]
 
-    def decisions(self, suggestion_ids: Sequence[str] | None = None) -> list[Document]:
-        return [one for one in self.entries if suggestion_ids is None or one["suggestion_id"] in suggestion_ids]
+    def decisions(
+        self, suggestion_ids: Sequence[str] | None = None, *, since: datetime | None = None
+    ) -> list[Document]:
+        wanted = [one for one in self.entries if suggestion_ids is None or one["suggestion_id"] in suggestion_ids]
+        return [one for one in wanted if since is None or one["when"] >= since]
 
 
 def suggestion(name: str, probability: float | None = None, **more: Any) -> Document:
@@ -155,7 +160,11 @@ def test_decisions_come_back_from_a_file(tmp_path: Path, ending: str) -> None:
             "s1": ("reject", "a", [50, 50, 80, 80]),
             "s3": ("skip", "a", [50, 50, 80, 80]),
         }
-        assert {one["rule"] for one in standing.values()} == {f'recorded in decisions.{ending} by Änne, "A"'}
+        assert {name.removeprefix("new "): one["who"] for name, one in standing.items()} == {
+            **dict.fromkeys(("s0", "s1"), 'Änne, "A"'),
+            "s3": "batch",
+        }
+        assert {one["rule"] for one in standing.values()} == {None}, "a person decided"
 
 
 def test_by_place_each_suggestion_is_decided_once(tmp_path: Path) -> None:
@@ -207,8 +216,32 @@ def test_an_exported_journal_is_read_with_its_undo_entries(tmp_path: Path) -> No
     journal.undo()
     journal.decide(QUEUE[2], "reject")
     journal.decide(QUEUE[2], "accept")
-    _, standing = applied(write(tmp_path / "journal.json", store.entries))
+    _, standing = applied(write(tmp_path / "journal.json", json.dumps(store.entries, default=str)))
     assert {name: one["verdict"] for name, one in standing.items()} == {"s0": "accept", "s2": "accept"}
+
+
+def test_a_recorded_rule_stays_a_rule(tmp_path: Path) -> None:
+    journal = Journal(Memory(), who="batch one")
+    decide_by_precision(journal, [suggestion("s0", 0.9)], precision=0.5)
+    path = tmp_path / "decisions.json"
+    write_decisions(path, QUEUE, journal.standing())
+    _, standing = applied(path)
+    assert standing["s0"]["rule"].startswith("accept missing above a precision target")
+    assert standing["s0"]["rule"].endswith("(recorded in decisions.json)")
+
+
+def test_of_two_people_in_one_file_a_skip_does_not_cover_the_others_verdict(tmp_path: Path) -> None:
+    records = [
+        {"suggestion_id": "s0", "verdict": "accept", "who": "ann"},
+        {"suggestion_id": "s0", "verdict": "skip", "who": "bob"},
+        {"suggestion_id": "s1", "verdict": "accept", "who": "ann"},
+        {"suggestion_id": "s1", "verdict": "reject", "who": "bob"},
+    ]
+    _, standing = applied(write(tmp_path / "d.json", records))
+    assert {name: (one["verdict"], one["who"]) for name, one in standing.items()} == {
+        "s0": ("accept", "ann"),
+        "s1": ("reject", "bob"),
+    }
 
 
 @pytest.mark.parametrize(

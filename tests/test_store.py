@@ -11,6 +11,7 @@ import textwrap
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -249,21 +250,23 @@ def test_an_unreachable_server_is_one_sentence_without_the_password() -> None:
 
 
 def test_an_answer_that_was_lost_does_not_write_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    insert = Collection.insert_one
-    lost: list[Document] = []
+    insert = Collection.find_one_and_update
+    lost: list[object] = []
 
-    def lose_the_first_answer(self: Collection[Document], document: Document) -> object:
-        answer = insert(self, document)
+    def lose_the_first_answer(self: Collection[Document], *args: Any, **kwargs: Any) -> object:
+        answer = insert(self, *args, **kwargs)
         if not lost:
-            lost.append(document)
+            lost.append(answer)
             raise AutoReconnect("connection closed")
         return answer
 
-    monkeypatch.setattr(Collection, "insert_one", lose_the_first_answer)
+    monkeypatch.setattr(Collection, "find_one_and_update", lose_the_first_answer)
     entry = store.append_decision({"suggestion_id": "s", "verdict": "accept"})
     assert lost
     assert [document["_id"] for document in store.decisions()] == [entry["_id"]]
-    with pytest.raises(StoreError, match="duplicate key"):  # an id of the caller's own is a mistake, not a second try
+    with pytest.raises(
+        StoreError, match="another entry has the id"
+    ):  # an id of the caller's own is a mistake, not a second try
         store.append_decision({"_id": entry["_id"], "suggestion_id": "s", "verdict": "reject"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,48 +14,41 @@ from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import FrameError, ReviewError
+from obdb_lib.review import Journal
 from widgets import BoxReview, contact_sheet
 from widgets._pictures import FRAME_WIDTH_PX, around
 
 Record = dict[str, Any]
 
 
-class ListJournal:
-    """A journal in memory with the behaviour of the real one."""
+class ListStore:
+    """A store of decisions in memory, which can be made to fail."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.entries: list[Record] = []
         self.failure: Exception | None = None
 
-    def decide(
-        self,
-        suggestion: Record,
-        verdict: str,
-        *,
-        object_class: str | None = None,
-        points: Sequence[float] | None = None,
-    ) -> Record:
+    def append_decision(self, document: Record) -> Record:
         if self.failure:
             raise self.failure
-        record = {"suggestion_id": suggestion["_id"], "verdict": verdict, "object_class": object_class}
-        self.records.append(record)
-        return record
+        entry = {**document, "when": datetime.now(UTC)}
+        self.entries.append(entry)
+        return entry
 
-    def undo(self) -> Record | None:
-        if not (standing := list(self.standing().values())):
-            return None
-        record = {"suggestion_id": standing[-1]["suggestion_id"], "verdict": "undo"}
-        self.records.append(record)
-        return record
+    def decisions(self, suggestion_ids: Sequence[str] | None = None, *, since: datetime | None = None) -> list[Record]:
+        return [one for one in self.entries if suggestion_ids is None or one["suggestion_id"] in suggestion_ids]
 
-    def standing(self) -> dict[str, Record]:
-        state: dict[str, Record] = {}
-        for record in self.records:
-            if record["verdict"] == "undo":
-                state.pop(record["suggestion_id"])
-            else:
-                state[record["suggestion_id"]] = record
-        return state
+
+class ListJournal(Journal):
+    """The real journal on such a store."""
+
+    def __init__(self, who: str = "tester", store: ListStore | None = None) -> None:
+        self.list = store or ListStore()
+        super().__init__(self.list, who=who)
+
+    @property
+    def records(self) -> list[Record]:
+        return self.list.entries
 
 
 def suggestion(number: int, path: str = "one.png", points: Any = (30, 20, 50, 40), name: str = "sesame") -> Record:
@@ -155,7 +149,7 @@ def test_decided_suggestions_are_not_asked_again(queue: list[Record]) -> None:
 def test_a_failing_journal_is_told_and_nothing_moves(queue: list[Record]) -> None:
     journal = ListJournal()
     review = review_of(queue, journal)
-    journal.failure = ReviewError("the database did not answer")
+    journal.list.failure = ReviewError("the database did not answer")
     press(review, "accept", "s0")
     assert review.message == {"kind": "error", "text": "Not saved: the database did not answer"}
     assert review.index == 0
@@ -216,7 +210,7 @@ def test_relabelling_is_handed_to_the_journal_only_when_it_differs(queue: list[R
     assert review.classes == ["pigweed", "sesame"]
     press(review, "accept", "s0", object_class="sesame")
     press(review, "accept", "s1", object_class="sesame")
-    assert [record["object_class"] for record in journal.records] == [None, "sesame"]
+    assert [record["object_class"] for record in journal.records] == ["sesame", "sesame"]
 
 
 def test_next_and_previous_stop_at_the_ends(queue: list[Record]) -> None:

@@ -26,6 +26,11 @@ STATIC = Path(__file__).parent / "static"
 """Plain ES modules and style sheets; loaded as text, so they may not import each other."""
 
 
+def joined(*names: str) -> str:
+    """Several files of ``STATIC`` as one module or style sheet, in this order; they share one scope."""
+    return "\n".join((STATIC / name).read_text(encoding="utf-8") for name in names)
+
+
 def refuse_unknown(widget: str, given: Mapping[str, object], allowed: Sequence[str]) -> None:
     """Raise TypeError that names the unknown keyword arguments, the nearest known name and all known ones."""
     unknown = [name for name in given if name not in allowed]

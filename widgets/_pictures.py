@@ -26,10 +26,10 @@ KEPT_FRAMES = 4
 """Decoded frames kept; a 4K frame takes 25 MB."""
 
 
-def jpeg(picture: Image.Image) -> bytes:
+def jpeg(picture: Image.Image, quality: int = JPEG_QUALITY) -> bytes:
     """Encode an RGB picture."""
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -83,13 +83,19 @@ class ReadyFrame:
         return int(self.pixels.shape[0])
 
 
-def ready(img_path: str, load_frame: Callable[[str], Pixels]) -> ReadyFrame:
-    """Load and encode one frame; FrameError when what comes is not an RGB picture."""
+def checked_frame(img_path: str, load_frame: Callable[[str], Pixels]) -> Pixels:
+    """Load one frame; FrameError when what comes is not an RGB picture."""
     pixels = np.asarray(load_frame(img_path))
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
         raise FrameError(
             f"frame {img_path} must be (H, W, 3) uint8; load_frame gave shape {pixels.shape}, dtype {pixels.dtype}"
         )
+    return pixels
+
+
+def ready(img_path: str, load_frame: Callable[[str], Pixels]) -> ReadyFrame:
+    """Load and encode one frame; FrameError when what comes is not an RGB picture."""
+    pixels = checked_frame(img_path, load_frame)
     return ReadyFrame(pixels, jpeg(shrink(Image.fromarray(pixels), FRAME_WIDTH_PX, FRAME_WIDTH_PX)))
 
 

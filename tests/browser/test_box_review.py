@@ -11,9 +11,12 @@ from tests.browser.harness import LabPage, save_notebook
 
 CELLS = [
     """
+from datetime import UTC, datetime
+
 import numpy as np
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import ReviewError
+from obdb_lib.review import Journal
 from widgets.box_review import BoxReview
 
 rng = np.random.default_rng(0)
@@ -35,31 +38,16 @@ def known(path):
     boxes = np.array([[310, 230, 490, 370], [1410, 330, 1590, 470]])
     return BoxSet(boxes, np.array(["sesame", "sesame"], dtype=object))
 
-class Journal:
+class ListStore:
     def __init__(self):
-        self.records, self.broken = [], False
-    def decide(self, suggestion, verdict, *, object_class=None, points=None):
+        self.entries, self.broken = [], False
+    def append_decision(self, document):
         if self.broken:
             raise ReviewError("the database did not answer; start it again and press the key once more")
-        record = {"suggestion_id": suggestion["_id"], "verdict": verdict, "object_class": object_class}
-        self.records.append(record)
-        return record
-    def undo(self):
-        standing = [r for r in self.records if self.standing().get(r["suggestion_id"]) is r]
-        if not standing:
-            return None
-        record = {"suggestion_id": standing[-1]["suggestion_id"], "verdict": "undo"}
-        self.records.append(record)
-        return record
-    def standing(self):
-        state = {}
-        for record in self.records:
-            stack = state.setdefault(record["suggestion_id"], [])
-            if record["verdict"] == "undo":
-                stack.pop()
-            else:
-                stack.append(record)
-        return {name: stack[-1] for name, stack in state.items() if stack}
+        self.entries.append({**document, "when": datetime.now(UTC)})
+        return self.entries[-1]
+    def decisions(self, suggestion_ids=None, *, since=None):
+        return [one for one in self.entries if suggestion_ids is None or one["suggestion_id"] in suggestion_ids]
 
 def suggestion(number, path, points, name="nutsedge"):
     return {"_id": f"s{number}", "img_path": path, "object_class": name, "points": points, "score": 0.91 - number / 20,
@@ -72,7 +60,8 @@ queue = [
     suggestion(3, "broken_3.png", [10.0, 10.0, 60.0, 60.0]),
     suggestion(4, "a_4.png", [1860.0, 1020.0, 1920.0, 1080.0]),
 ]
-journal = Journal()
+kept = ListStore()
+journal = Journal(kept, who='ann')
 """,
     "review = BoxReview(queue, annotations=known, load_frame=field, journal=journal)\nreview",
     "empty = BoxReview([], annotations=known, load_frame=field, journal=journal)\nempty",
@@ -106,7 +95,7 @@ def _wait_shown(lab: LabPage, name: str) -> None:
 
 
 def _records(lab: LabPage) -> list[Any]:
-    return [(record["suggestion_id"], record["verdict"]) for record in lab.eval_in_kernel("journal.records")]
+    return lab.eval_in_kernel("[[one['suggestion_id'], one['verdict']] for one in kept.entries]")
 
 
 def _message(lab: LabPage) -> str:
@@ -120,10 +109,10 @@ def test_keys_write_decisions_in_order_and_undo_takes_back(lab: LabPage) -> None
     _wait_shown(lab, "s1")
     keys.press("r")
     _wait_shown(lab, "s2")
-    assert _records(lab) == [("s0", "accept"), ("s1", "reject")]
+    assert _records(lab) == [["s0", "accept"], ["s1", "reject"]]
     keys.press("u")
     _wait_shown(lab, "s1")
-    assert _records(lab)[-1] == ("s1", "undo")
+    assert _records(lab)[-1] == ["s1", "undo"]
     keys.press("n")
     _wait_shown(lab, "s2")
     keys.press("s")
@@ -132,7 +121,7 @@ def test_keys_write_decisions_in_order_and_undo_takes_back(lab: LabPage) -> None
     _wait_shown(lab, "s4")
     keys.press("p")
     _wait_shown(lab, "s3")
-    assert _records(lab) == [("s0", "accept"), ("s1", "reject"), ("s1", "undo"), ("s2", "skip")]
+    assert _records(lab) == [["s0", "accept"], ["s1", "reject"], ["s1", "undo"], ["s2", "skip"]]
     assert lab.eval_in_kernel("review.decided") == {
         "total": 5,
         "decided": 2,
@@ -140,7 +129,7 @@ def test_keys_write_decisions_in_order_and_undo_takes_back(lab: LabPage) -> None
         "rejected": 0,
         "skipped": 1,
     }
-    assert [one["verdict"] for one in lab.eval_in_kernel("review.decisions()")] == ["accept", "skip"]
+    assert lab.eval_in_kernel("[one['verdict'] for one in review.decisions()]") == ["accept", "skip"]
     assert (
         "2 of 5 decided: 1 accepted, 0 rejected, 1 skipped" in lab.page.locator(f"{REVIEW} .obdb-counts").inner_text()
     )
@@ -150,10 +139,10 @@ def test_buttons_do_the_same_and_the_class_can_be_changed(lab: LabPage) -> None:
     lab.page.locator(f"{REVIEW} .obdb-class").select_option("sesame")
     lab.page.locator(f"{REVIEW} .obdb-button-accept").click()
     _wait_shown(lab, "s1")
-    assert lab.eval_in_kernel("journal.records[-1]['object_class']") == "sesame"
+    assert lab.eval_in_kernel("kept.entries[-1]['object_class']") == "sesame"
     lab.page.locator(f"{REVIEW} .obdb-button-undo").click()
     _wait_shown(lab, "s0")
-    assert lab.eval_in_kernel("journal.standing()") == {}
+    assert lab.eval_in_kernel("len(journal.standing())") == 0
 
 
 def test_labs_own_shortcuts_stay_quiet(lab: LabPage) -> None:
@@ -163,18 +152,18 @@ def test_labs_own_shortcuts_stay_quiet(lab: LabPage) -> None:
     _wait_shown(lab, "s1")
     after = [(cell["cell_type"], cell["source"]) for cell in lab.notebook()["cells"]]
     assert after == before
-    assert _records(lab) == [("s0", "accept")]
+    assert _records(lab) == [["s0", "accept"]]
 
 
 def test_a_failing_journal_is_told_in_the_widget_and_nothing_moves(lab: LabPage) -> None:
-    lab.eval_in_kernel("setattr(journal, 'broken', True)")
+    lab.eval_in_kernel("setattr(kept, 'broken', True)")
     lab.page.keyboard.press("a")
     lab.wait_for(lambda: "Not saved: the database did not answer" in _message(lab), "the error in the widget")
     lab.screenshot("review-error")
     assert lab.eval_in_kernel("review.index") == 0
     assert _records(lab) == []
     assert "0 of 5 decided" in lab.page.locator(f"{REVIEW} .obdb-counts").inner_text()
-    lab.eval_in_kernel("setattr(journal, 'broken', False)")
+    lab.eval_in_kernel("setattr(kept, 'broken', False)")
     lab.page.keyboard.press("a")
     _wait_shown(lab, "s1")
     assert _message(lab).startswith("Accepted nutsedge")

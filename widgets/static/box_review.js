@@ -1,297 +1,351 @@
-// Review of suggested boxes: draws what Python put into the traits, sends acts back. Zoom and help live here only.
+// Review of suggested boxes, part 5 of 5: draws what Python put into the traits, sends acts back. Zoom, pan, cursor and
+// changes that are not decided on yet live here only.
 
 const KEYS = {
-  a: "accept", r: "reject", s: "skip", u: "undo",
-  n: "next", ArrowRight: "next", p: "previous", ArrowLeft: "previous",
-  z: "zoom", "?": "help", Escape: "close",
+  a: "accept", r: "reject", s: "skip", u: "undo", U: "redo", x: "reset", g: "toggle", "?": "help", Escape: "close",
 };
+const FRAME_KEYS = {
+  n: "next", ArrowRight: "next", p: "previous", ArrowLeft: "previous", z: "zoom", e: "edit",
+  "+": "closer", "=": "closer", "-": "farther", 0: "whole",
+};
+const GRID_KEYS = {
+  ArrowRight: "right", ArrowLeft: "left", ArrowDown: "down", ArrowUp: "up", Home: "first", End: "last",
+  n: "next_page", PageDown: "next_page", p: "previous_page", PageUp: "previous_page", Enter: "frame",
+};
+const ARROWS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 const VERDICTS = ["accept", "reject", "skip"];
-const BUTTONS = [
-  ["accept", "✓", "Accept", "a"], ["reject", "✕", "Reject", "r"], ["skip", "○", "Skip", "s"],
-  ["undo", "↶", "Undo", "u"], ["previous", "←", "Previous", "p"], ["next", "→", "Next", "n"],
-  ["zoom", "⌕", "Zoom", "z"], ["help", "?", "Help", "?"],
-];
-const HELP = [
-  ["a", "accept: the box is right, it will be added"], ["r", "reject: there is no such plant here"],
-  ["s", "skip: I cannot tell"], ["u", "undo my latest decision"], ["n →", "next, without deciding"],
-  ["p ←", "previous"], ["z", "zoom to the box and back"], ["?", "this help; Esc closes it"],
-];
-const STYLES = {
-  annotation: { colour: "#56B4E9", width: 2, dash: [] },
-  other: { colour: "#F0E442", width: 2, dash: [7, 5] },
-  candidate: { colour: "#E69F00", width: 4, dash: [] },
-};
+const ONLY = { frame: ["previous", "next", "zoom", "edit", "grid"], grid: ["accept_page", "frame"] };
 const MAX_HEIGHT = 440; // CSS px, so that picture and buttons fit a screen of 800
 const SIDE = 250;
 const GAP = 12;
 const SIDE_SCALE = 2.2; // the picture beside shows this many box sides
-const ZOOM_SCALE = 3; // the zoomed picture shows this many box sides
-
-function element(tag, name, text) {
-  const node = document.createElement(tag);
-  if (name) node.className = name;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-async function bitmap(bytes) {
-  return bytes && bytes.byteLength ? createImageBitmap(new Blob([bytes])) : null;
-}
-
-function size_canvas(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.fillStyle = "#2b2b2b";
-  context.fillRect(0, 0, width, height);
-  return context;
-}
-
-function draw_box(context, view, box, style, label) {
-  const [x1, y1, x2, y2] = box;
-  const left = (x1 - view.x) * view.scale, top = (y1 - view.y) * view.scale;
-  const width = (x2 - x1) * view.scale, height = (y2 - y1) * view.scale;
-  if (left > view.width || top > view.height || left + width < 0 || top + height < 0) return;
-  context.setLineDash([]);
-  context.lineWidth = style.width + 2;
-  context.strokeStyle = "rgba(0, 0, 0, 0.55)";
-  context.strokeRect(left, top, width, height);
-  context.setLineDash(style.dash);
-  context.lineWidth = style.width;
-  context.strokeStyle = style.colour;
-  context.strokeRect(left, top, width, height);
-  context.setLineDash([]);
-  if (!label) return;
-  context.font = "12px system-ui, sans-serif";
-  const text_width = context.measureText(label).width + 8;
-  const above = top - 18 >= 0 ? top - 18 : Math.min(top + height + 2, view.height - 17);
-  const start = Math.max(0, Math.min(left - 1, view.width - text_width));
-  context.fillStyle = style.colour;
-  context.fillRect(start, above, text_width, 17);
-  context.fillStyle = "#111";
-  context.fillText(label, start + 4, above + 13);
-}
-
-// Four ticks that point at the candidate: it is known by shape as well as by colour and width.
-function draw_ticks(context, view, [x1, y1, x2, y2]) {
-  const left = (x1 - view.x) * view.scale, right = (x2 - view.x) * view.scale;
-  const top = (y1 - view.y) * view.scale, bottom = (y2 - view.y) * view.scale;
-  const middle_x = (left + right) / 2, middle_y = (top + bottom) / 2;
-  for (const [width, colour] of [[5, "rgba(0, 0, 0, 0.55)"], [3, STYLES.candidate.colour]]) {
-    context.lineWidth = width;
-    context.strokeStyle = colour;
-    context.beginPath();
-    for (const [ax, ay, bx, by] of [
-      [left - 14, middle_y, left - 3, middle_y], [right + 3, middle_y, right + 14, middle_y],
-      [middle_x, bottom + 3, middle_x, bottom + 14],
-    ]) {
-      context.moveTo(ax, ay);
-      context.lineTo(bx, by);
-    }
-    context.stroke();
-  }
-}
-
-// `layers` are [image, its rectangle in frame pixels], the sharper one last.
-function draw_scene(canvas, width, height, layers, centre, scale, model, labels) {
-  const context = size_canvas(canvas, width, height);
-  const view = { x: centre[0] - width / 2 / scale, y: centre[1] - height / 2 / scale, scale, width, height };
-  for (const [image, [x1, y1, x2, y2]] of layers) {
-    context.drawImage(image, (x1 - view.x) * scale, (y1 - view.y) * scale, (x2 - x1) * scale, (y2 - y1) * scale);
-  }
-  const item = model.get("item");
-  for (const box of model.get("boxes")) draw_box(context, view, box.points, STYLES[box.kind], labels ? box.label : "");
-  draw_box(context, view, item.points, STYLES.candidate, labels ? item.object_class : "");
-  draw_ticks(context, view, item.points);
-}
-
-function build(el) {
-  const root = element("div", "obdb-review");
-  root.tabIndex = 0;
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab leaves the keys alone inside
-  const head = element("div", "obdb-review-head");
-  const place = element("b", "obdb-place");
-  const bar = element("div", "obdb-bar");
-  const counts = element("span", "obdb-counts");
-  const focus = element("span", "obdb-focus");
-  head.append(place, bar, counts, focus);
-  const main = element("div", "obdb-review-main");
-  const stage = element("div", "obdb-stage");
-  const canvas = element("canvas");
-  const broken = element("div", "obdb-broken");
-  stage.append(canvas, broken);
-  const side = element("div", "obdb-side");
-  const crop = element("canvas", "obdb-crop");
-  const facts = element("div", "obdb-facts");
-  const key = element("div", "obdb-key");
-  for (const [kind, text] of [["candidate", "suggested box"], ["other", "other suggestions"], ["annotation", "annotated already"]]) {
-    const row = element("div");
-    row.append(element("span", `obdb-line obdb-line-${kind}`), element("span", "", text));
-    key.append(row);
-  }
-  side.append(crop, facts, key);
-  main.append(stage, side);
-  const buttons = element("div", "obdb-buttons");
-  const message = element("div", "obdb-message");
-  message.setAttribute("role", "status");
-  const help = element("div", "obdb-help");
-  help.hidden = true;
-  help.append(element("b", "", "Keys"));
-  for (const [keys, text] of HELP) {
-    const row = element("div");
-    row.append(element("kbd", "", keys), element("span", "", text));
-    help.append(row);
-  }
-  root.append(head, main, buttons, message, help);
-  el.append(root);
-  return { root, place, bar, counts, focus, main, stage, canvas, broken, crop, facts, buttons, message, help };
-}
-
-function draw_facts(model, facts, select) {
-  const item = model.get("item");
-  const rows = [
-    ["Score", item.score === null || item.score === undefined ? "" : item.score.toFixed(2)],
-    ["Task", item.task],
-    ["Frame", item.frame === null || item.frame === undefined ? "" : String(item.frame)],
-    ["Verdict", item.verdict ? `${item.verdict}${item.decided_class && item.decided_class !== item.object_class ? ` as ${item.decided_class}` : ""}` : "none yet"],
-  ];
-  const class_row = element("div");
-  class_row.append(element("span", "obdb-fact", "Class"), select);
-  facts.replaceChildren(class_row);
-  for (const [name, value] of rows) {
-    if (!value) continue;
-    const row = element("div", `obdb-fact-${name.toLowerCase()}`);
-    const text = element("span", "", value);
-    text.title = name === "Task" || name === "Frame" ? item.path : "";
-    row.append(element("span", "obdb-fact", name), text);
-    facts.append(row);
-  }
-  select.replaceChildren(...model.get("classes").map((name) => new Option(name, name)));
-  select.value = item.object_class;
-}
-
-function draw_head(model, parts) {
-  const { total = 0, decided = 0, accepted = 0, rejected = 0, skipped = 0 } = model.get("progress");
-  parts.place.textContent = total ? `Suggestion ${model.get("item").number} of ${total}` : "No suggestions";
-  parts.bar.replaceChildren();
-  for (const [name, count] of [["accepted", accepted], ["rejected", rejected], ["skipped", skipped]]) {
-    const piece = element("span", `obdb-bar-${name}`);
-    piece.style.width = `${total ? (100 * count) / total : 0}%`;
-    parts.bar.append(piece);
-  }
-  const words = [`${accepted} accepted`, `${rejected} rejected`];
-  if (skipped) words.push(`${skipped} skipped`);
-  parts.counts.textContent = `${decided} of ${total} decided: ${words.join(", ")}`;
-}
+const EDIT_STEP = 2; // of a box, CSS px
+const PAN_STEP = 60; // of the picture, CSS px
 
 function render({ model, el }) {
   const parts = build(el);
   const { root } = parts;
   const select = element("select", "obdb-class");
-  const view = { zoomed: false, pending: false, shown: null, frame: null, crop: null, run: 0 };
+  const drafts = new Map(); // id -> { points, object_class } as far as changed
+  const local = { shown: null, run: 0, waiting: null, pending: false, sent: 0, from_grid: false, confirm: null };
+  const draft_of = (id) => drafts.get(id) || {};
+  const set_draft = (id, change) => {
+    const draft = { ...draft_of(id), ...change };
+    for (const name of Object.keys(draft)) if (!draft[name]) delete draft[name];
+    if (Object.keys(draft).length) drafts.set(id, draft);
+    else drafts.delete(id);
+  };
+  const in_grid = () => model.get("view") === "grid";
+  const focus = () => root.focus({ preventScroll: true });
 
-  const redraw = () => {
-    if (!view.frame || !view.crop) return;
-    const item = model.get("item");
-    const [frame_width, frame_height] = model.get("frame_size");
-    const rect = model.get("crop_rect");
-    const room = Math.max(200, parts.main.clientWidth - SIDE - GAP);
-    const fit = Math.min(room / frame_width, MAX_HEIGHT / frame_height);
-    const [width, height] = [frame_width * fit, frame_height * fit];
-    const [x1, y1, x2, y2] = item.points;
-    const middle = [(x1 + x2) / 2, (y1 + y2) / 2];
-    const longer = Math.max(x2 - x1, y2 - y1, 16);
-    const layers = [[view.frame, [0, 0, frame_width, frame_height]], [view.crop, rect]];
-    if (view.zoomed) {
-      draw_scene(parts.canvas, width, height, layers, middle, height / (longer * ZOOM_SCALE), model, true);
-    } else {
-      draw_scene(parts.canvas, width, height, layers.slice(0, 1), [frame_width / 2, frame_height / 2], fit, model, true);
-    }
-    draw_scene(parts.crop, SIDE, SIDE, layers.slice(1), middle, SIDE / (longer * SIDE_SCALE), model, false);
+  const viewer = frame_view(parts.canvas, {
+    region: (rect, width) => model.send({ act: "region", id: local.shown, rect, width }),
+    edited: (points) => {
+      set_draft(local.shown, { points });
+      draw_item();
+    },
+  });
+  const grid = grid_view(parts.grid, {
+    draft: draft_of,
+    ask: (ids, soon) => model.send({ act: "tiles", ids, soon }),
+    select: (id) => { grid.point(id, false); draw_cursor(); },
+    open: (id) => { grid.point(id); act("frame"); },
+    decide: (verdict, id) => { grid.point(id, false); act(verdict); },
+  });
+
+  const send = (name, content = {}) => {
+    local.sent = Math.max(local.sent, model.get("answered")) + 1;
+    model.send({ act: name, tag: local.sent, ...content });
+  };
+  const outstanding = () => model.get("answered") < local.sent;
+  const change_of = (record) => {
+    const draft = draft_of(record.id);
+    return { id: record.id, seen: record.entry, object_class: draft.object_class || null, points: draft.points || null };
   };
 
-  const update = async () => {
-    const run = ++view.run;
-    const item = model.get("item");
-    const empty = !item.id;
-    root.classList.toggle("obdb-empty", empty);
-    draw_head(model, parts);
-    if (empty) return;
-    const frame_bytes = model.get("picture");
+  // -- drawing ------------------------------------------------------------------------------------------------------
+
+  const draw_crop = () => {
+    const item = model.get("item"), [image, rect] = viewer.state.layers[1] || [];
+    if (!image) return;
+    const points = draft_of(item.id).points || item.points, [x1, y1, x2, y2] = points;
+    const scale = SIDE / (Math.max(x2 - x1, y2 - y1, 16) * SIDE_SCALE);
+    const view = { x: (x1 + x2) / 2 - SIDE / 2 / scale, y: (y1 + y2) / 2 - SIDE / 2 / scale, scale, width: SIDE, height: SIDE };
+    const context = size_canvas(parts.crop, SIDE, SIDE);
+    context.fillStyle = "#2b2b2b";
+    context.fillRect(0, 0, SIDE, SIDE);
+    draw_layer(context, view, image, rect);
+    draw_box(context, view, points, STYLES.candidate, "");
+    draw_ticks(context, view, points);
+  };
+  const draw_item = () => {
+    const item = model.get("item"), draft = draft_of(item.id);
+    draw_facts(model, parts.facts, select, draft);
+    const name = draft.object_class || item.object_class;
+    viewer.state.label = item.kind === "spurious" ? `${name}: to be removed` : `${name}${draft.points ? " (edited)" : ""}`;
+    viewer.state.points = draft.points || null;
+    root.classList.toggle("obdb-edited", Boolean(draft.points || draft.object_class));
+    root.classList.toggle("obdb-editing", viewer.state.editing);
+    const kinds = new Set(["candidate", "annotation", ...model.get("boxes").map((box) => box.kind)]);
+    for (const [kind] of LEGEND) parts.key.querySelector(`.obdb-key-${kind}`).hidden = !kinds.has(kind);
+    viewer.redraw();
+    draw_crop();
+  };
+  const fit = () => {
+    const [width, height] = model.get("frame_size");
+    if (in_grid() || !width) return;
+    const scale = Math.min(Math.max(200, parts.main.clientWidth - SIDE - GAP) / width, MAX_HEIGHT / height);
+    viewer.resize(width * scale, height * scale);
+  };
+  const update_frame = async (item) => {
+    const run = ++local.run, frame_bytes = model.get("picture");
     const [frame, crop] = await Promise.all([
-      frame_bytes === view.frame_bytes ? view.frame : bitmap(frame_bytes),
-      bitmap(model.get("crop")),
+      frame_bytes === local.frame_bytes ? local.frame : bitmap(frame_bytes), bitmap(model.get("crop")),
     ]);
-    if (run !== view.run) return; // a newer state came while these pictures were decoded
-    Object.assign(view, { frame, crop, frame_bytes });
-    const error = model.get("frame_error");
+    if (run !== local.run) return; // a newer state came while these pictures were decoded
+    Object.assign(local, { frame, frame_bytes });
+    const error = model.get("frame_error"), state = viewer.state;
     parts.broken.textContent = error;
     parts.broken.hidden = !error;
     root.classList.toggle("obdb-unseen", Boolean(error));
     parts.canvas.hidden = parts.crop.hidden = Boolean(error);
-    draw_facts(model, parts.facts, select);
-    redraw();
-    view.shown = item.id;
+    const another = local.shown !== item.id, size = model.get("frame_size");
+    if (another) state.editing = false;
+    const region = !another || state.path === item.path ? state.layers.slice(2) : [];
+    const layers = frame && crop ? [[frame, [0, 0, ...size]], [crop, model.get("crop_rect")], ...region] : [];
+    Object.assign(state, { item, layers, boxes: model.get("boxes"), frame: size, path: item.path });
+    local.shown = item.id;
+    fit();
+    draw_item();
+    if (another) viewer.home();
     root.dataset.shown = item.id; // for tests: what a person can see now
   };
-
+  const draw_cursor = () => {
+    root.dataset.cursor = grid.cursor;
+    const record = grid.records[grid.position()];
+    parts.grid.title = "";
+    if (!record) return;
+    const edited = draft_of(record.id).object_class ? ` as ${draft_of(record.id).object_class}` : "";
+    parts.focus.title = `${record.words}${edited}`;
+  };
+  const update = async () => {
+    const item = model.get("item"), empty = !item.id;
+    root.classList.toggle("obdb-empty", empty);
+    root.dataset.view = model.get("view");
+    draw_head(model, parts);
+    draw_menus(model, parts.menus);
+    if (empty) return;
+    parts.grid.hidden = !in_grid();
+    parts.main.hidden = in_grid();
+    for (const button of parts.buttons.children) {
+      const name = button.dataset.act;
+      button.hidden = ONLY[in_grid() ? "frame" : "grid"].includes(name);
+    }
+    if (!in_grid()) {
+      await update_frame(item);
+      return;
+    }
+    local.run += 1;
+    local.shown = null;
+    root.dataset.shown = "";
+    if (!outstanding()) grid.saved();
+    grid.show(model.get("tiles"), model.get("soon"));
+    const lost = grid.position() < 0;
+    if (!outstanding() || lost) grid.point(item.id);
+    draw_cursor();
+  };
   const say = () => {
     const { kind = "info", text = "" } = model.get("message");
     parts.message.textContent = text;
     parts.message.className = `obdb-message obdb-message-${kind}`;
   };
-
-  const unlock = () => {
-    view.pending = false;
-    root.classList.remove("obdb-busy");
-    const waiting = view.waiting;
-    view.waiting = null;
-    // A key pressed while Python was still busy counts if the box it was pressed on is still the one on the screen.
-    if (waiting && waiting.id === view.shown) act(waiting.name);
+  const tell = (text) => {
+    parts.message.textContent = text;
+    parts.message.className = "obdb-message obdb-message-info";
   };
 
+  // -- acts ---------------------------------------------------------------------------------------------------------
+
+  const unlock = () => {
+    if (outstanding()) return;
+    local.pending = false;
+    root.classList.remove("obdb-busy");
+    schedule();
+    const waiting = local.waiting;
+    local.waiting = null;
+    // A key pressed while Python was still busy counts if the box it was pressed on is still the one on the screen.
+    if (waiting && waiting.id === local.shown) act(waiting.name);
+  };
+  const ask = (question, then) => {
+    local.confirm = then;
+    const yes = element("button", "obdb-button obdb-yes", "Yes (Enter)"), no = element("button", "obdb-button obdb-no", "No (Esc)");
+    for (const [button, answer] of [[yes, true], [no, false]]) {
+      button.type = "button";
+      button.tabIndex = -1;
+      button.addEventListener("click", () => answered(answer));
+    }
+    parts.confirm.replaceChildren(element("span", "", question), yes, no);
+    parts.confirm.hidden = false;
+  };
+  const answered = (yes) => {
+    const then = local.confirm;
+    local.confirm = null;
+    parts.confirm.hidden = true;
+    if (yes && then) then();
+  };
+  const accept_page = () => {
+    const open = grid.records.filter((record) => !record.verdict);
+    const ready = open.filter((record) => grid.seen(record.id));
+    if (!open.length) tell("Everything on this page has a verdict.");
+    else if (ready.length < open.length) tell("Not all crops of this page are here yet; wait a moment.");
+    else {
+      ask(`Accept all ${open.length} on this page that have no verdict?`, () => {
+        for (const record of open) grid.mark(record.id);
+        send("accept_page", { items: open.map(change_of) });
+      });
+    }
+  };
+  const grid_verdict = (name) => {
+    const record = grid.records[grid.position()];
+    if (!record) return;
+    if (!grid.seen(record.id)) {
+      tell("The crop is not here yet; nobody can judge it unseen.");
+      return;
+    }
+    send(name, change_of(record));
+    grid.mark(record.id);
+    const following = grid.next_open();
+    if (following) grid.point(following);
+    draw_cursor();
+  };
+  const move = (name) => {
+    const count = grid.records.length, at = grid.position(), wide = grid.columns();
+    const steps = { right: 1, left: -1, down: wide, up: -wide, first: -at, last: count - 1 - at };
+    const to = at + steps[name];
+    if (to >= 0 && to < count) grid.point(grid.records[to].id);
+    else if (to >= count && name !== "last") act("next_page");
+    else if (to < 0 && model.get("page") > 0) act("previous_page");
+    draw_cursor();
+  };
+  const in_frame = {
+    zoom: () => {
+      viewer.toggle_zoom();
+      root.classList.toggle("obdb-zoomed", viewer.state.zoomed);
+    },
+    closer: () => viewer.zoom(viewer.ZOOM_STEP),
+    farther: () => viewer.zoom(1 / viewer.ZOOM_STEP),
+    whole: () => {
+      viewer.state.zoomed = false;
+      root.classList.remove("obdb-zoomed");
+      viewer.home();
+    },
+    edit: () => {
+      if (!local.shown || model.get("frame_error")) return;
+      if (model.get("item").kind === "spurious") {
+        tell("There is no box to change here: accept removes the annotation, reject keeps it.");
+        return;
+      }
+      viewer.state.editing = !viewer.state.editing;
+      draw_item();
+      tell(viewer.state.editing ? "Editing the box: drag it or its handles; arrows move it, with Shift they resize it; e ends." : "");
+    },
+  };
+  const here = () => (in_grid() ? grid.cursor : local.shown);
+  const redraw_change = () => (in_grid() ? grid.draw() : draw_item());
+  const relabel = (name) => {
+    const item = in_grid() ? grid.records[grid.position()] : model.get("item");
+    if (!item || !name) return;
+    set_draft(item.id, { object_class: name === item.object_class ? null : name });
+    redraw_change();
+  };
+  const close = () => {
+    if (!parts.help.hidden) parts.help.hidden = true;
+    else if (local.confirm) answered(false);
+    else if (!in_grid() && viewer.state.editing) in_frame.edit();
+    else if (!in_grid() && local.from_grid) act("grid");
+  };
   const act = (name) => {
-    if (name === "help" || name === "close") {
-      parts.help.hidden = name === "close" ? true : !parts.help.hidden;
-    } else if (name === "zoom") {
-      view.zoomed = !view.zoomed;
-      root.classList.toggle("obdb-zoomed", view.zoomed);
-      redraw();
-    } else if (view.pending) {
-      view.waiting = { name, id: view.shown };
-    } else if (view.shown) {
+    if (name === "help") parts.help.hidden = !parts.help.hidden;
+    else if (name === "close") close();
+    else if (local.confirm) tell("Answer first: Enter for yes, Esc for no.");
+    else if (name === "toggle") act(in_grid() ? "frame" : "grid");
+    else if (name === "reset") {
+      drafts.delete(here());
+      redraw_change();
+    } else if (in_grid()) act_grid(name);
+    else act_frame(name);
+  };
+  const act_grid = (name) => {
+    if (VERDICTS.includes(name)) grid_verdict(name);
+    else if (name === "accept_page") accept_page();
+    else if (name === "next_page" || name === "previous_page") {
+      const page = model.get("page") + (name === "next_page" ? 1 : -1);
+      if (page >= 0 && page < model.get("pages")) send("page", { page });
+    } else if (name === "frame") {
+      local.from_grid = true;
+      send("frame", { id: grid.cursor });
+    } else if (name === "undo" || name === "redo") send(name);
+    else if (name in { right: 1, left: 1, down: 1, up: 1, first: 1, last: 1 }) move(name);
+  };
+  const act_frame = (name) => {
+    if (name in in_frame) in_frame[name]();
+    else if (local.pending) local.waiting = { name, id: local.shown };
+    else if (local.shown) {
+      const item = model.get("item");
       // A verdict on a box that is not on the screen yet is dropped: nobody has seen it.
-      if (VERDICTS.includes(name) && view.shown !== model.get("item").id) return;
-      view.pending = true;
+      if (VERDICTS.includes(name) && local.shown !== item.id) return;
+      local.pending = true;
       root.classList.add("obdb-busy");
-      model.send({ act: name, id: view.shown, object_class: name === "accept" ? select.value : null });
+      send(name, VERDICTS.includes(name) ? change_of(item) : { id: local.shown });
     }
   };
 
+  // -- keys and mouse -----------------------------------------------------------------------------------------------
+
+  const arrow = (event) => {
+    const direction = ARROWS[event.key];
+    if (!direction || in_grid()) return false;
+    const [dx, dy] = direction;
+    if (viewer.state.editing) {
+      const edges = dx ? "e" : "s";
+      viewer.change(event.shiftKey ? edges : "move", dx * EDIT_STEP, dy * EDIT_STEP);
+    } else if (event.shiftKey) viewer.pan(-dx * PAN_STEP, -dy * PAN_STEP);
+    else return false;
+    return true;
+  };
   const on_key = (event) => {
     event.stopPropagation();
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target === select) return;
-    const name = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!name) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
+    const { key } = event, lower = key.length === 1 ? key.toLowerCase() : key;
+    const table = { ...KEYS, ...(in_grid() ? GRID_KEYS : FRAME_KEYS) };
+    const name = event.shiftKey && key === "Enter" ? (in_grid() ? "accept_page" : null) : table[key] || table[lower];
+    const digit = /^[1-9]$/.test(key) ? model.get("classes")[Number(key) - 1] : null;
+    if (!name && !digit && !ARROWS[key] && key !== "Enter") return;
     event.preventDefault();
-    if (!event.repeat) act(name);
+    if (local.confirm && key === "Enter") {
+      if (!event.repeat) answered(true);
+    } else if (arrow(event)) return;
+    else if (digit) relabel(digit);
+    else if (name && (!event.repeat || ["right", "left", "down", "up"].includes(name))) act(name);
   };
   const on_click = (event) => {
-    if (event.target !== select) root.focus({ preventScroll: true });
+    if (event.target.tagName !== "SELECT" && event.target.tagName !== "OPTION") focus();
   };
   const on_focus = () => {
     const inside = root.contains(document.activeElement);
     root.classList.toggle("obdb-focused", inside);
     parts.focus.textContent = inside ? "keys on" : "click the picture to use keys";
   };
-
+  const on_wheel = (event) => {
+    if (!root.classList.contains("obdb-focused")) return; // the page scrolls until the widget was clicked
+    event.preventDefault();
+    const bounds = parts.canvas.getBoundingClientRect();
+    viewer.zoom(Math.exp(-event.deltaY / 400), event.clientX - bounds.left, event.clientY - bounds.top);
+  };
   for (const [name, sign, text, key] of BUTTONS) {
     const button = element("button", `obdb-button obdb-button-${name}`);
     button.type = "button";
+    button.dataset.act = name;
     button.tabIndex = -1; // the focus stays on the widget, so that keys go on working
     button.append(element("span", "obdb-sign", sign), element("span", "", text));
     if (key !== sign) button.append(element("kbd", "", key));
@@ -302,10 +356,24 @@ function render({ model, el }) {
   root.addEventListener("click", on_click);
   root.addEventListener("focusin", on_focus);
   root.addEventListener("focusout", () => requestAnimationFrame(on_focus));
-  select.addEventListener("change", () => root.focus({ preventScroll: true }));
-  const watcher = new ResizeObserver(redraw);
+  parts.canvas.addEventListener("wheel", on_wheel, { passive: false });
+  select.addEventListener("change", () => {
+    relabel(select.value);
+    focus();
+  });
+  for (const [name, menu] of Object.entries(parts.menus)) {
+    menu.addEventListener("change", () => {
+      model.set(name, menu.value);
+      model.save_changes();
+      focus();
+    });
+  }
+  const watcher = new ResizeObserver(() => {
+    fit();
+    if (!in_grid() && viewer.state.item) viewer.redraw();
+  });
   watcher.observe(parts.main);
-  const changes = "change:item change:boxes change:picture change:crop change:frame_error change:progress";
+
   // Traits of one step arrive together and fire one event each: draw once.
   let queued = false;
   const schedule = () => {
@@ -319,17 +387,29 @@ function render({ model, el }) {
       });
     });
   };
-  model.on(changes, schedule);
+  const on_custom = async (content, buffers) => {
+    if (content.kind === "tiles") grid.arrived(content.tiles, buffers);
+    else if (content.kind === "region" && content.path === viewer.state.path) {
+      const image = await bitmap(buffers[0]);
+      if (image && content.path === viewer.state.path && !in_grid()) viewer.sharpened(image, content.rect);
+    }
+  };
+  const names = ["item", "boxes", "picture", "crop", "frame_error", "progress", "outlook", "view", "tiles", "page", "pages", "menus"];
+  model.on(names.map((name) => `change:${name}`).join(" "), schedule);
   model.on("change:message", say);
   model.on("change:turn", unlock);
+  model.on("msg:custom", on_custom);
+  root.obdb = { viewer }; // for the benchmark: how often the frame was drawn
   schedule();
   say();
   on_focus();
   return () => {
     watcher.disconnect();
+    grid.end();
     model.off(null, schedule);
     model.off(null, say);
     model.off(null, unlock);
+    model.off("msg:custom", on_custom);
   };
 }
 

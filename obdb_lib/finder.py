@@ -1,0 +1,232 @@
+"""From detections to ranked candidates: each with the probability that a person would accept it.
+
+One question is asked of all kinds: does a plant of this class stand in this box, as nobody drew it? What separates
+drawn plants from candidates is learned once (``acceptance``); how much of it a kind needs is settled kind by kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from obdb_lib.acceptance import ACCEPTED, ANNOTATED, ASKED, LEAST_EACH, OPEN, REJECTED, Acceptance, acceptance, settled
+from obdb_lib.boxes import DEFAULT_MATCH_IOU, IntArray
+from obdb_lib.candidates import KINDS, MISSING, SPURIOUS, find_candidates
+from obdb_lib.duplicates import DuplicateGroups
+from obdb_lib.evidence import MIRRORED, Claims, Scene, evidence
+from obdb_lib.explained import DEFAULT_LOOSE_IOU
+from obdb_lib.frame_matching import flat_boxes, match_frames, overlapping
+from obdb_lib.records import Document
+from obdb_lib.snapshots import BOX, Snapshot
+from obdb_lib.twin_frames import twin_frames
+
+DEFAULT_FIND_SCORE = 0.05
+"""Detections below this propose nothing; lower it for more and weaker candidates, which the ranking puts last."""
+EMPTY_PLACES = 1000
+"""Boxes put onto bare ground, to learn what an annotation without a plant looks like."""
+BARE_IOU = 0.05
+"""Bare ground overlaps annotations by less than this."""
+SHOWN = ("second_look", "drawn_share", "detected_share", "twins")
+Floats = NDArray[np.float64]
+DECIDED = {"accept": ACCEPTED, "reject": REJECTED}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Candidates and what is thought of them.
+
+    Attributes:
+        candidates: a candidate table (``find_candidates``), the most probable first, with ``probability`` (0..1) and
+            the numbers it rests on: ``second_look`` (score in the mirrored frame, 0..1), ``drawn_share`` and
+            ``detected_share`` (of the frames that show the same ground, how many have the plant drawn or detected),
+            ``twins`` (how many such frames there are).
+        acceptance: what was learned from the annotations.
+        expected: number of candidates of each kind that a person is expected to accept.
+        text: sentences on both.
+    """
+
+    candidates: pd.DataFrame
+    acceptance: Acceptance
+    expected: pd.Series
+    text: str
+
+
+def find(
+    detections: pd.DataFrame,
+    snapshot: Snapshot,
+    *,
+    img_paths: Sequence[str] | None = None,
+    duplicates: DuplicateGroups | None = None,
+    decided: pd.DataFrame | None = None,
+    kinds: Sequence[str] = KINDS,
+    min_score: float | Mapping[str, float] = DEFAULT_FIND_SCORE,
+    min_iou: float = DEFAULT_MATCH_IOU,
+    loose_iou: float = DEFAULT_LOOSE_IOU,
+    seed: int = 0,
+) -> Findings:
+    """Candidates of the given kinds, the most probable first.
+
+    Args:
+        detections: columns as ``detect`` returns and, where there, ``look`` (plain, mirrored) and ``fold``. For honest
+            probabilities no detector has seen the frames it judged (``out_of_fold``).
+        img_paths: the frames that were judged; all of the snapshot when None.
+        duplicates: frames that show the same ground; without them neighbours on a video cannot speak for each other,
+            and groups are single frames.
+        decided: decisions made so far (``decided_places``); they are learned from.
+        min_score, min_iou, loose_iou: see ``find_candidates``.
+
+    Raises:
+        DatasetError: wrong columns, values or kinds.
+    """
+    plain = detections
+    if "look" in detections:
+        plain = detections[detections["look"] != MIRRORED].reset_index(drop=True)
+        plain.attrs.update(detections.attrs)
+    paths = list(snapshot.frames["img_path"]) if img_paths is None else list(img_paths)
+    limits = {"min_score": min_score, "min_iou": min_iou, "loose_iou": loose_iou}
+    found = find_candidates(plain, snapshot, img_paths=paths, kinds=kinds, **limits)  # type: ignore[arg-type]
+    twins = twin_frames(snapshot.frames, duplicates)
+    drawn = _drawn_plants(plain, snapshot, paths, limits)
+    bare = _bare_places(plain, snapshot, seed) if SPURIOUS in kinds else drawn.iloc[:0]
+    claims = pd.concat([drawn, found, bare], ignore_index=True)
+    numbers = evidence(
+        Claims(claims, claims["annotation_id"].to_numpy(object)), Scene(snapshot.annotations, detections, twins)
+    )
+    told = _told(found, decided)
+    state = np.concatenate(
+        [
+            np.full(len(drawn), ANNOTATED, dtype=object),
+            np.where(found["kind"] == MISSING, told, ASKED),
+            np.full(len(bare), ASKED, dtype=object),
+        ]
+    )
+    learned = acceptance(numbers, state, _groups(claims, duplicates), seed=seed)
+    ends = np.cumsum([len(drawn), len(found)])
+    known, asked, empty = np.split(learned.plant, ends)
+    probability = _by_kind(learned, found["kind"].to_numpy(object), told, known, asked, empty)
+    result = found.assign(probability=probability, **_shown(numbers.iloc[ends[0] : ends[1]]))
+    result = result.sort_values(["probability", "score"], ascending=False, kind="stable").reset_index(drop=True)
+    result.attrs.update(found.attrs)
+    expected = result.groupby("kind")["probability"].sum().reindex(list(kinds), fill_value=0.0)
+    words = ", ".join(f"{name} {count:.0f} of {(found['kind'] == name).sum()}" for name, count in expected.items())
+    return Findings(result, learned, expected, f"{learned.text} Expected to be accepted: {words}.")
+
+
+def _drawn_plants(
+    plain: pd.DataFrame, snapshot: Snapshot, paths: Sequence[str], limits: Mapping[str, object]
+) -> pd.DataFrame:
+    """Candidates as they would be were nothing drawn, those that an annotation of their class confirms.
+
+    Each carries the ``annotation_id``. What the detector never finds is no positive: nobody would be asked about it.
+    """
+    nothing = snapshot.annotations.iloc[:0]
+    every = find_candidates(plain, nothing, img_paths=paths, kinds=[MISSING], **limits)  # type: ignore[arg-type]
+    found, drawn = flat_boxes(every, snapshot.annotations)
+    pairs = match_frames(found, drawn, min_iou=cast("float", limits["min_iou"])).pairs
+    ids = snapshot.annotations["annotation_id"].to_numpy(object)
+    return every.iloc[pairs[:, 0]].assign(annotation_id=ids[pairs[:, 1]]).reset_index(drop=True)
+
+
+def _bare_places(plain: pd.DataFrame, snapshot: Snapshot, seed: int) -> pd.DataFrame:
+    """Boxes of annotations put onto other frames, where nothing is drawn: annotations without a plant.
+
+    ``score`` is that of the best detection of the class there, as for spurious candidates.
+    """
+    drawn, frames = snapshot.annotations, snapshot.frames
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(len(drawn), size=EMPTY_PLACES if len(drawn) else 0)
+    places = frames.iloc[rng.integers(len(frames), size=len(rows))]
+    boxes = drawn[BOX].to_numpy(np.float32)[rows]
+    sides, room = boxes[:, 2:] - boxes[:, :2], places[["width", "height"]].to_numpy(np.float32)
+    corner = (rng.random((len(rows), 2)) * np.maximum(room - sides, 0)).astype(np.float32)
+    bare = pd.DataFrame(np.hstack([corner, np.minimum(corner + sides, room)]), columns=BOX).assign(
+        img_path=places["img_path"].to_numpy(object),
+        object_class=drawn["object_class"].to_numpy(object)[rows],
+        annotation_id="",
+    )
+    mine, theirs, seen = flat_boxes(bare, drawn, plain)
+    taken = np.zeros(len(bare), dtype=bool)
+    taken[overlapping(mine, theirs, min_iou=BARE_IOU).first] = True
+    score = np.zeros(len(bare), dtype=np.float32)
+    near = overlapping(mine, seen, min_iou=DEFAULT_LOOSE_IOU, class_aware=True)
+    np.maximum.at(score, near.first, plain["score"].to_numpy(np.float32)[near.second])
+    return bare.assign(score=score)[~taken].reset_index(drop=True)
+
+
+def _by_kind(
+    learned: Acceptance,
+    kinds: NDArray[np.object_],
+    told: NDArray[np.object_],
+    known: Floats,
+    asked: Floats,
+    empty: Floats,
+) -> Floats:
+    """(C,) probability of each candidate: each kind has its own share of right ones.
+
+    Args:
+        told: state of each candidate by decisions. known, asked, empty: scores of drawn plants, of the candidates and
+            of bare ground.
+    """
+    first = len(known)
+    probability = np.array(learned.probability[first : first + len(asked)])
+    for kind in KINDS:
+        rows = kinds == kind
+        # A spurious annotation is right the more, the less the place looks like a plant.
+        sign, positives = (-1.0, empty) if kind == SPURIOUS else (1.0, known)
+        if kind == SPURIOUS:
+            probability[rows] = 1 - probability[rows]
+        if kind == MISSING or not learned.learned or min(int(rows.sum()), len(positives)) < LEAST_EACH:
+            continue
+        probability[rows] = settled(sign * asked[rows], sign * positives, sign * asked[rows], told[rows])[1]
+    return probability
+
+
+def _told(found: pd.DataFrame, decided: pd.DataFrame | None) -> NDArray[np.object_]:
+    """(C,) accepted or rejected where a decision speaks of the same place, kind and class; open elsewhere."""
+    told = np.full(len(found), OPEN, dtype=object)
+    if decided is None or not len(decided):
+        return told
+    spoken = decided[decided["verdict"].isin(list(DECIDED))]
+    # Kinds and classes in one name, so that a decision on one kind says nothing of another.
+    names = [table.assign(object_class=table["kind"] + "/" + table["object_class"]) for table in (found, spoken)]
+    pairs = match_frames(*flat_boxes(*names)).pairs
+    told[pairs[:, 0]] = spoken["verdict"].map(DECIDED).to_numpy(object)[pairs[:, 1]]
+    return told
+
+
+def decided_places(suggestions: Sequence[Document], standing: Mapping[str, Document]) -> pd.DataFrame:
+    """What people decided so far, by place: columns img_path, kind, object_class, x1, y1, x2, y2, verdict.
+
+    Args:
+        suggestions: those that were decided on. standing: suggestion id -> decision (``Journal.standing``); decisions
+            of a rule are no labels and are left out.
+    """
+    rows = []
+    for one in suggestions:
+        decision = standing.get(one["_id"])
+        if decision is not None and not decision.get("rule"):
+            place = (one["img_path"], one.get("kind", MISSING), one["object_class"], *one["points"])
+            rows.append((*place, decision["verdict"]))
+    return pd.DataFrame(rows, columns=["img_path", "kind", "object_class", *BOX, "verdict"])
+
+
+def _groups(claims: pd.DataFrame, duplicates: DuplicateGroups | None) -> IntArray:
+    """(N,) number of each claim's group: frames that show the same ground, else the frame."""
+    names = claims["img_path"]
+    if duplicates is None:
+        return pd.factorize(names)[0].astype(np.int64)
+    group = names.map(duplicates.groups)
+    return pd.factorize(group.astype(object).where(group.notna(), names))[0].astype(np.int64)
+
+
+def _shown(numbers: pd.DataFrame) -> dict[str, Floats]:
+    """The numbers that a person is shown, in plain units."""
+    shown = {name: numbers[name].to_numpy(np.float64) for name in SHOWN}
+    shown["second_look"] = 1 / (1 + np.exp(-shown["second_look"]))
+    shown["twins"] = np.round(np.expm1(shown["twins"]))
+    return shown

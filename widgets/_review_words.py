@@ -1,0 +1,60 @@
+"""What a suggestion proposes and what accepting it does, in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from widgets._review_queue import kind_of, number
+
+Record = dict[str, Any]
+
+KIND_NAMES = {
+    "missing": "missing box",
+    "swapped_class": "wrong class",
+    "bad_location": "bad box",
+    "spurious": "box without a plant",
+}
+ACCEPT_DOES = {
+    "missing": "add the box as {name}",
+    "swapped_class": "call the annotation {name}",
+    "bad_location": "move the annotation to this box",
+    "spurious": "remove the annotation",
+}
+EVIDENCE_NAMES = {"second_look": "second look", "folds": "agreement of folds", "twins": "seen in twin frames"}
+
+
+def proposal(suggestion: Record) -> str:
+    """What the person is asked, in one sentence: "annotated as weed, the model sees crop 0.93"."""
+    name = str(suggestion["object_class"])
+    score = number(suggestion.get("score"))
+    seen = f"{name} {score:.2f}" if score is not None else name
+    annotated = str(suggestion.get("annotation_class") or "")
+    was = f"annotated as {annotated}" if annotated else "annotated"
+    kind = kind_of(suggestion)
+    if kind == "swapped_class":
+        return f"{was}, the model sees {seen}"
+    if kind == "bad_location":
+        overlap = number(suggestion.get("overlap"))
+        fits = f"overlaps that box by {overlap:.2f}" if overlap is not None else "is another box"
+        return f"{was}; what the model sees ({seen}) {fits}"
+    if kind == "spurious":
+        best = f" (best {name} here: {score:.2f})" if score else ""
+        return f"{was if annotated else f'annotated as {name}'}, the model sees no such plant{best}"
+    if kind == "missing":
+        return f"not annotated, the model sees {seen}"
+    return f"{kind}: the model sees {seen}"
+
+
+def accept_does(suggestion: Record, object_class: str = "") -> str:
+    """What an accept leads to."""
+    text = ACCEPT_DOES.get(kind_of(suggestion), "take it as proposed")
+    return text.format(name=object_class or suggestion["object_class"])
+
+
+def evidence_rows(suggestion: Record) -> list[list[str]]:
+    """Name and value of what speaks for or against it; numbers without digits that nobody reads."""
+    rows = []
+    for key, value in dict(suggestion.get("evidence") or {}).items():
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        rows.append([EVIDENCE_NAMES.get(str(key), str(key).replace("_", " ")), shown])
+    return rows
