@@ -57,7 +57,8 @@ ROWS: list[tuple[str, ...]] = [
     ("parameters", "batch", "cli"),
 ]
 ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "split_draft", "splits"}
+# cache: files that appear whole or not at all.
+WIDGETS_MAY_IMPORT = {"boxes", "cache", "errors", "progress", "review", "split_draft", "splits"}
 FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
 ONLY_DOOR = {
     "pymongo": {"store", "mongo"},
