@@ -106,9 +106,9 @@ def test_both_verdicts_as_pictures_and_as_a_table(tmp_path: Path) -> None:
     assert "2 accepted, 1 rejected, 2 skipped or open" in text
     by_rule = "batch by rule 1 2026-05-03 13:05"
     assert [row[1:] for row in page.rows if row] == [
-        ["Cleavers proposed as Fat hen", "t/s0.png", "Task 1 3", "0.50", "0.75", "accepted", by_rule],
-        ["Fat hen, not Dandelion", "t/s2.png", "Task 1 3", "0.50", "0.75", "accepted", "ann 2026-05-03 13:05"],
-        ["Fat hen", "t/s0.png", "Task 1 3", "0.50", "", "rejected", "ann 2026-05-03 13:05"],
+        ["Cleavers proposed as Fat hen", "t/s0.png", "Task 1 frame 3", "0.50", "0.75", "accepted", by_rule],
+        ["Fat hen, not Dandelion", "t/s2.png", "Task 1 frame 3", "0.50", "0.75", "accepted", "ann 2026-05-03 13:05"],
+        ["Fat hen", "t/s0.png", "Task 1 frame 3", "0.50", "", "rejected", "ann 2026-05-03 13:05"],
     ]
     assert f"<li>{rule.replace('>', '&gt;')}</li>" in text
     assert [Image.open(io.BytesIO(picture)).size for picture in page.pictures] == [(TILE_PX, TILE_PX)] * 3

@@ -142,7 +142,8 @@ def _page(
     rules = {text: number for number, text in enumerate(filter(None, dict.fromkeys(texts)), 1)}
     yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Accepted and rejected</title>'
     yield f"<style>{STYLE}</style></head><body>\n<h1>Accepted and rejected</h1>\n"
-    yield f"<p>{accepted:,} accepted, {rejected:,} rejected, {total - accepted - rejected:,} skipped or open.</p>\n"
+    yield f"<p>{accepted:,} accepted, {rejected:,} rejected, {total - accepted - rejected:,} skipped or open. "
+    yield "Orange: the box as decided. Blue: what is annotated.</p>\n"
     if rules:
         lines = "".join(f"<li>{escape(text)}</li>" for text in rules)
         yield f"<p>Rules that decided:</p><ol>{lines}</ol>\n"
@@ -171,7 +172,7 @@ def _row(one: Record, verdict: str, decision: Record, crop: Crop, rules: Mapping
     who = escape(str(decision.get("who") or ""))
     who += f"<br>by rule {rules[str(rule)]}" if rule else ""
     who += f'<br><span class="muted">{escape(f"{when:%Y-%m-%d %H:%M}")}</span>' if when is not None else ""
-    place = f"{escape(str(one.get('task_name') or ''))}<br>{escape(str(one.get('frame', '')))}"
+    place = f"{escape(str(one.get('task_name') or ''))}<br>frame {escape(str(one.get('frame', '')))}"
     cells = [
         f'<td class="{verdict}">{picture}</td><td>{what}</td><td class="file">{escape(str(one["img_path"]))}</td>',
         f'<td>{place}</td><td class="number">{_number(one.get("score"))}</td>',
