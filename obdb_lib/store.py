@@ -299,6 +299,15 @@ class Store:
         query = {"snapshot_id": snapshot_id} | ({"run_id": run_id} if run_id else {})
         return list(self._db.suggestions.find(query).sort([("score", -1), ("_id", 1)]))
 
+    @guarded
+    def suggestions_by_id(self, suggestion_ids: Sequence[str]) -> list[Document]:
+        """Suggestions of any snapshot and run, those that there are."""
+        found: list[Document] = []
+        for start in range(0, len(suggestion_ids), BULK):
+            part = list(suggestion_ids[start : start + BULK])
+            found += self._db.suggestions.find({"_id": {"$in": part}}).sort("_id", 1)
+        return found
+
     def append_decision(self, document: Document) -> Document:
         """Add one decision to the journal; returns it, ``_id`` and time included, once it is safe on disk.
 

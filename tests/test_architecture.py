@@ -50,24 +50,16 @@ ROWS: list[tuple[str, ...]] = [
         *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
     ),
     (
-        *(
-            "explained",
-            "candidates",
-            "twin_frames",
-            "evidence",
-            "likeness",
-            "acceptance",
-            "finder",
-            "ranking",
-            "hide_boxes",
-        ),
-        *("suggest", "review", "decision_log", "repair"),
+        *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance"),
+        *("finder", "ranking", "hide_boxes", "look_again"),
+        *("suggest", "review", "decision_log", "repair", "static_scene", "memory", "recorded", "rules"),
     ),
     ("cvat",),
     ("parameters", "batch", "cli"),
 ]
 ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
-WIDGETS_MAY_IMPORT = {"boxes", "errors", "progress", "review", "split_draft", "splits"}
+# cache: files that appear whole or not at all.
+WIDGETS_MAY_IMPORT = {"boxes", "cache", "errors", "progress", "review", "split_draft", "splits"}
 FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
 ONLY_DOOR = {
     "pymongo": {"store", "mongo"},

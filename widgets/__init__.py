@@ -7,6 +7,7 @@ from widgets.cluster_chart import cluster_chart
 from widgets.cluster_map import ClusterMap
 from widgets.cluster_sheet import cluster_sheet
 from widgets.confusion_view import ConfusionBrowser, confusion_chart
+from widgets.contact_pages import write_contact_sheets
 from widgets.contact_sheet import contact_sheet
 from widgets.dashboard_view import show_dashboard
 from widgets.duplicate_sheet import duplicate_sheet
@@ -56,5 +57,6 @@ __all__ = [
     "static_map",
     "sweep_chart",
     "trials_chart",
+    "write_contact_sheets",
     "write_plotly_js",
 ]

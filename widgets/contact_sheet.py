@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from obdb_lib.errors import ReviewError
 from widgets._base import sentence
 from widgets._pictures import Pixels, around
-from widgets.palette import GREEN, ORANGE, VERMILION
+from widgets.palette import BLUE, GREEN, ORANGE, VERMILION
 
 Record = dict[str, Any]
 
@@ -48,21 +49,29 @@ def contact_sheet(
         raise ReviewError(f"a contact sheet needs at least one column; got {columns}")
     verdicts = _verdicts(decisions)
     shown = list(suggestions[:SHEET_LIMIT])
-    wide = min(columns, max(len(shown), 1))
-    rows = max(-(-len(shown) // wide), 1)
-    left_out = len(suggestions) - len(shown)
-    foot = CAPTION_PX if left_out else 0
-    size = (wide * (TILE_PX + GAP_PX) + GAP_PX, rows * (TILE_PX + CAPTION_PX + GAP_PX) + GAP_PX + foot)
-    sheet = Image.new("RGB", (max(size[0], 420) if not shown else size[0], size[1] if shown else 40), PAPER)
-    draw = ImageDraw.Draw(sheet)
     if not shown:
-        draw.text((12, 12), "There is nothing to review: the queue has no suggestions.", INK, _font(13))
+        sheet = Image.new("RGB", (420, 40), PAPER)
+        ImageDraw.Draw(sheet).text((12, 12), "There is nothing to review: the queue has no suggestions.", INK, font(13))
         return sheet
-    for (row, column), one in zip(((n // wide, n % wide) for n in range(len(shown))), shown, strict=True):
-        corner = (GAP_PX + column * (TILE_PX + GAP_PX), GAP_PX + row * (TILE_PX + CAPTION_PX + GAP_PX))
-        sheet.paste(_tile(one, load_frame, verdicts.get(str(one["_id"]), "")), corner)
-    if left_out:
-        draw.text((GAP_PX, size[1] - CAPTION_PX + 8), f"{left_out:,} more are not shown", INK, _font(13))
+    left_out = len(suggestions) - len(shown)
+    tiles = (tile(one, cropped(one, load_frame), verdicts.get(str(one["_id"]), "")) for one in shown)
+    return grid(tiles, len(shown), columns, foot=f"{left_out:,} more are not shown" if left_out else "")
+
+
+def grid(tiles: Iterable[Image.Image], count: int, columns: int, *, head: str = "", foot: str = "") -> Image.Image:
+    """``count`` tiles (at least one) in rows, with a line of text above and below where there is one."""
+    wide = min(columns, count)
+    rows = -(-count // wide)
+    above, below = (CAPTION_PX if text else 0 for text in (head, foot))
+    height = rows * (TILE_PX + CAPTION_PX + GAP_PX) + GAP_PX + above
+    sheet = Image.new("RGB", (wide * (TILE_PX + GAP_PX) + GAP_PX, height + below), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, picture in enumerate(tiles):
+        row, column = divmod(place, wide)
+        left, top = GAP_PX + column * (TILE_PX + GAP_PX), above + GAP_PX + row * (TILE_PX + CAPTION_PX + GAP_PX)
+        sheet.paste(picture, (left, top))
+    for text, top in ((head, 8), (foot, height + 8)):
+        draw.text((GAP_PX, top), fitted(draw, text, 13, sheet.width - 2 * GAP_PX), INK, font(13))
     return sheet
 
 
@@ -74,52 +83,77 @@ def _verdicts(decisions: Mapping[str, Record] | Sequence[Record] | None) -> dict
     return {str(record["suggestion_id"]): str(record["verdict"]) for record in decisions}
 
 
-def _tile(one: Record, load_frame: Callable[[str], Pixels], verdict: str) -> Image.Image:
-    tile = Image.new("RGB", (TILE_PX, TILE_PX + CAPTION_PX), PAPER)
-    draw = ImageDraw.Draw(tile)
-    word, colour = MARKS.get(verdict, ("", "#DDDDDD"))
+def cropped(one: Record, load_frame: Callable[[str], Pixels]) -> Image.Image | str:
+    """The box with its surroundings, TILE_PX square, or a sentence that says why it cannot be shown.
+
+    The proposed box is orange; where the suggestion concerns an annotation, that one is blue.
+    """
     try:
-        tile.paste(_crop(one, load_frame(str(one["img_path"]))), (0, 0))
+        return _crop(one, load_frame(str(one["img_path"])))
     except Exception as error:
+        return f"cannot be shown: {sentence(error)}"
+
+
+def tile(one: Record, crop: Image.Image | str, verdict: str) -> Image.Image:
+    """One suggestion with its verdict, TILE_PX wide, and a caption below."""
+    picture = Image.new("RGB", (TILE_PX, TILE_PX + CAPTION_PX), PAPER)
+    draw = ImageDraw.Draw(picture)
+    word, colour = MARKS.get(verdict, ("", "#DDDDDD"))
+    if isinstance(crop, str):
         draw.rectangle((0, 0, TILE_PX, TILE_PX), fill="#F2F2F2")
-        draw.multiline_text((8, 28), _wrapped(f"cannot be shown: {sentence(error)}", 24), INK, _font(11))
+        draw.multiline_text((8, 28), _wrapped(crop, 24), INK, font(11))
+    else:
+        picture.paste(crop, (0, 0))
     draw.rectangle((0, 0, TILE_PX - 1, TILE_PX - 1), outline=colour, width=LINE_WIDTHS.get(verdict, 1))
     if word:
         _badge(draw, word, colour)
-    score = one.get("score")
-    caption = str(one["object_class"]) + (f"  {float(score):.2f}" if score is not None else "")
-    draw.text((2, TILE_PX + 2), _fitted(draw, caption, 12), INK, _font(12))
+    score, probability = one.get("score"), one.get("probability")
+    caption = proposal(one) + (f"  {float(score):.2f}" if score is not None else "")
+    caption += f"  p {float(probability):.2f}" if probability is not None else ""
+    draw.text((2, TILE_PX + 2), fitted(draw, caption, 12), INK, font(12))
     where = ", ".join(filter(None, [f"frame {one['frame']}" if "frame" in one else "", str(one.get("task_name", ""))]))
-    draw.text((2, TILE_PX + 18), _fitted(draw, where, 10), MUTED, _font(10))
-    return tile
+    draw.text((2, TILE_PX + 18), fitted(draw, where, 10), MUTED, font(10))
+    return picture
+
+
+def proposal(one: Record) -> str:
+    """What accepting the suggestion means, in few words."""
+    name, before = str(one["object_class"]), str(one.get("annotation_class") or "?")
+    words = {"swapped_class": f"{name}, not {before}", "bad_location": f"move {name}", "spurious": f"remove {name}"}
+    return words.get(str(one.get("kind", "")), name)
 
 
 def _crop(one: Record, pixels: Pixels) -> Image.Image:
-    """The box with its surroundings, scaled to a tile, the box drawn in."""
     height, width = pixels.shape[:2]
-    x1, y1, x2, y2 = around(one["points"], CONTEXT_SCALE, CONTEXT_LEAST_PX, width, height)
+    annotated = one.get("annotation_points")
+    corners = [one["points"], *([annotated] if annotated else [])]
+    whole = [pick(box[side] for box in corners) for side, pick in enumerate((min, min, max, max))]
+    x1, y1, x2, y2 = around(whole, CONTEXT_SCALE, CONTEXT_LEAST_PX, width, height)
     factor = TILE_PX / max(x2 - x1, y2 - y1, 1.0)
     part = Image.fromarray(pixels).crop((int(x1), int(y1), int(x2), int(y2)))
     part = part.resize((max(1, round(part.width * factor)), max(1, round(part.height * factor))))
     square = Image.new("RGB", (TILE_PX, TILE_PX), "#2B2B2B")
     square.paste(part, (0, 0))
-    box = [(value - offset) * factor for value, offset in zip(one["points"], (x1, y1, x1, y1), strict=True)]
     draw = ImageDraw.Draw(square)
-    draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline="#000000", width=4)
-    draw.rectangle(tuple(box), outline=ORANGE, width=2)
+    # The annotation is drawn first and wider, so that both are seen; to remove it, nothing is proposed in its place.
+    proposed = None if annotated and one.get("kind") == "spurious" else one["points"]
+    for points, colour, thick in [(annotated, BLUE, 4), (proposed, ORANGE, 2)]:
+        if points:
+            box = [(value - offset) * factor for value, offset in zip(points, (x1, y1, x1, y1), strict=True)]
+            draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline="#000000", width=thick + 2)
+            draw.rectangle(tuple(box), outline=colour, width=thick)
     return square
 
 
 def _badge(draw: ImageDraw.ImageDraw, word: str, colour: str) -> None:
-    font = _font(11)
-    width = draw.textlength(word, font) + 10
+    width = draw.textlength(word, font(11)) + 10
     draw.rectangle((TILE_PX - width, 0, TILE_PX, 18), fill=colour)
-    draw.text((TILE_PX - width + 5, 3), word, PAPER, font)
+    draw.text((TILE_PX - width + 5, 3), word, PAPER, font(11))
 
 
-def _fitted(draw: ImageDraw.ImageDraw, text: str, size: int) -> str:
-    font = _font(size)
-    while text and draw.textlength(text, font) > TILE_PX - 4:
+def fitted(draw: ImageDraw.ImageDraw, text: str, size: int, width: float = TILE_PX - 4) -> str:
+    """The text, cut to ``width`` pixels."""
+    while text and draw.textlength(text, font(size)) > width:
         text = text.rstrip("…")[:-1].rstrip() + "…"
     return text
 
@@ -128,5 +162,7 @@ def _wrapped(text: str, width: int) -> str:
     return "\n".join(text[start : start + width] for start in range(0, min(len(text), width * 8), width))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+@cache
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font, the same on every machine."""
     return ImageFont.load_default(size=size)

@@ -1,0 +1,205 @@
+"""Deciding without a person at the screen: a stated rule by expected precision, and decisions recorded in a file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from obdb_lib.candidates import MISSING
+from obdb_lib.decision_log import SKIP
+from obdb_lib.errors import ReviewError
+from obdb_lib.recorded import Recorded, assign_recorded
+from obdb_lib.records import Document, Problem
+from obdb_lib.review import VERDICTS, Journal
+
+DEFAULT_PRECISION = 0.9
+"""Expected share of right ones among what the rule accepts, class by class; raise it to accept fewer."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Where the rule cuts one class.
+
+    Attributes:
+        target: wanted precision, 0..1.
+        least: least probability that is accepted, 0..1; None when not even the surest one reaches the target.
+        expected: mean probability of what is accepted, NaN for nothing.
+        accepted: how many that are.
+    """
+
+    target: float
+    least: float | None
+    expected: float
+    accepted: int
+
+
+def precision_thresholds(
+    suggestions: Sequence[Document], precision: float | Mapping[str, float] = DEFAULT_PRECISION
+) -> dict[str, Threshold]:
+    """For each class the lowest probability from which on the mean probability reaches the target.
+
+    The mean of calibrated probabilities is the expected precision of accepting them all.
+
+    Args:
+        suggestions: those without a ``probability`` do not count.
+        precision: one target, or one for each class (a class that is not named takes DEFAULT_PRECISION).
+
+    Raises:
+        ReviewError: a target or a probability that is not 0..1.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for one in suggestions:
+        if one.get("probability") is not None:
+            found[str(one["object_class"])].append(float(one["probability"]))
+    return {name: _threshold(name, np.array(found[name]), _target(precision, name)) for name in sorted(found)}
+
+
+def _target(precision: float | Mapping[str, float], name: str) -> float:
+    target = float(precision.get(name, DEFAULT_PRECISION) if isinstance(precision, Mapping) else precision)
+    if not 0 <= target <= 1:
+        raise ReviewError(f"the target precision of {name} must be 0..1; got {target}")
+    return target
+
+
+def _threshold(name: str, probabilities: np.ndarray, target: float) -> Threshold:
+    wrong = ~((probabilities >= 0) & (probabilities <= 1))
+    if wrong.any():
+        raise ReviewError(f"probabilities must be 0..1; {name} has {probabilities[wrong][0]}")
+    falling = np.sort(probabilities)[::-1]
+    means = np.cumsum(falling) / np.arange(1, len(falling) + 1)
+    # Equals stand or fall together: a cut may only lie where the next one is lower.
+    cuts = np.append(falling[1:] < falling[:-1], True)
+    reached = np.flatnonzero((means >= target - 1e-12) & cuts)
+    if not len(reached):
+        return Threshold(target, None, float("nan"), 0)
+    last = int(reached[-1])
+    return Threshold(target, float(falling[last]), float(means[last]), last + 1)
+
+
+def decide_by_precision(
+    journal: Journal,
+    suggestions: Sequence[Document],
+    *,
+    precision: float | Mapping[str, float] = DEFAULT_PRECISION,
+    kinds: Sequence[str] = (MISSING,),
+) -> dict[str, int]:
+    """Accept, class by class, what reaches the target precision in the mean, and skip the rest.
+
+    What was decided before stays. Silenced suggestions and those of other ``kinds`` are skipped: a rule that nobody
+    watches adds boxes, and changes or removes none unless told.
+
+    Args:
+        precision: see ``precision_thresholds``; the thresholds are those of the undecided suggestions.
+        kinds: what the rule may accept.
+
+    Returns:
+        Numbers of suggestions by verdict, decisions made before included.
+
+    Raises:
+        ReviewError: no suggestion that the rule may accept has a probability, or a value is out of range.
+    """
+    standing = journal.standing()
+    open_ones = [one for one in suggestions if one["_id"] not in standing]
+    judged = [one for one in open_ones if str(one.get("kind") or MISSING) in kinds and not one.get("silenced_by")]
+    if judged and all(one.get("probability") is None for one in judged):
+        raise ReviewError(
+            f"the rule needs the acceptance probability of the suggestions, and none of the {len(judged)} has one; "
+            "estimate it first, or decide by score (review.decide_by_rule)"
+        )
+    thresholds = precision_thresholds(judged, precision)
+    rule = _words(thresholds, kinds)
+    may = {one["_id"] for one in judged}
+    counts = dict.fromkeys(VERDICTS, 0)
+    for one in suggestions:
+        decision = standing.get(one["_id"])
+        if decision is None:
+            accepted = one["_id"] in may and _passes(one, thresholds)
+            decision = journal.decide(one, "accept" if accepted else "skip", rule=rule)
+        counts[decision["verdict"]] += 1
+    return counts
+
+
+def _passes(one: Document, thresholds: Mapping[str, Threshold]) -> bool:
+    threshold = thresholds.get(str(one["object_class"]))
+    if threshold is None or threshold.least is None or one.get("probability") is None:
+        return False
+    return float(one["probability"]) >= threshold.least
+
+
+def _words(thresholds: Mapping[str, Threshold], kinds: Sequence[str]) -> str:
+    """The rule as it is written into each entry."""
+    cuts = []
+    for name, one in thresholds.items():
+        cut = "none" if one.least is None else f"probability >= {one.least:.4g}, expected {one.expected:.3f}"
+        cuts.append(f"{name} (target {one.target:g}): {cut}")
+    return f"accept {', '.join(kinds)} above a precision target per class, else skip; {'; '.join(cuts) or 'no class'}"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of recorded decisions.
+
+    Attributes:
+        counts: numbers of suggestions by verdict, decisions made before included, and ``undecided``.
+        written: decisions written now; ``by_place``: of these, found by image, box and class, as the ids differ.
+        problems: recorded decisions that fit no suggestion, or one that was decided otherwise before.
+    """
+
+    counts: dict[str, int]
+    written: int
+    by_place: int
+    problems: list[Problem] = field(default_factory=list)
+
+
+def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: Recorded) -> Applied:
+    """Write recorded decisions into the journal, each on its suggestion; what was decided before stays.
+
+    A person's verdict is written in that person's name, so that it counts as one and is learned from; a rule's with its
+    words and the file. A skip is the skip of whoever lays the file on, as it stands for nobody else.
+
+    Raises:
+        StoreError: an entry could not be saved.
+    """
+    standing = journal.standing()
+    partners, problems = assign_recorded(recorded, suggestions)
+    written = by_place = 0
+    for row, (place, by_id) in sorted(partners.items()):
+        decision, suggestion = recorded.decisions[row], suggestions[place]
+        earlier = standing.get(suggestion["_id"])
+        if earlier is not None:
+            if earlier["verdict"] != decision.verdict:
+                what = (
+                    f"{decision.verdict} here, but {earlier['verdict']} by {earlier.get('who')} before; left as it is"
+                )
+                problems.append(Problem(f"{recorded.source}, {decision.where}", what))
+            continue
+        with _in_the_name_of(journal, "" if decision.verdict == SKIP else decision.who):
+            standing[suggestion["_id"]] = journal.decide(
+                suggestion,
+                decision.verdict,
+                object_class=decision.object_class or None,
+                points=decision.points,
+                rule=f"{decision.rule} (recorded in {recorded.source})" if decision.rule else None,
+            )
+        written += 1
+        by_place += not by_id
+    counts = dict.fromkeys([*VERDICTS, "undecided"], 0)
+    for suggestion in suggestions:
+        found = standing.get(suggestion["_id"])
+        counts["undecided" if found is None else found["verdict"]] += 1
+    return Applied(counts, written, by_place, problems)
+
+
+@contextmanager
+def _in_the_name_of(journal: Journal, who: str) -> Iterator[None]:
+    """Let the journal write for somebody else; "" for its own writer."""
+    own = journal.who
+    journal.who = who or own
+    try:
+        yield
+    finally:
+        journal.who = own
