@@ -208,7 +208,7 @@ def _compared(
     differences: dict[str, Difference] = {}
     if done:
         # A frame that became readable in between is judged for all or for none.
-        val = [path for path in found[done[0], BEFORE].judged if all(path in set(one.judged) for one in found.values())]
+        val = sorted(set.intersection(*(set(one.judged) for one in found.values())))
         groups = judging_groups(arms[BEFORE], val, split, duplicates)
         for truth, snapshot in zip(TRUTHS, (arms[BEFORE], arms[AFTER]), strict=True):
             matches = {

@@ -260,7 +260,8 @@ def _account(fold_of: pd.Series, kept: Mapping[int, Kept]) -> pd.DataFrame:
 
 def _row(model: FoldModel, note: dict[str, Any], kept: Kept, snapshot: Snapshot) -> dict[str, Any]:
     """Row of a model, with its score on the annotations it was not trained on."""
-    held = [path for path in model.judged if path in set(kept.judged)]
+    judged = set(kept.judged)
+    held = [path for path in model.judged if path in judged]
     ap50 = np.nan
     if held:
         found = kept.detections
