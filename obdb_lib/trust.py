@@ -17,11 +17,12 @@ GROUP_WORDS = {
 """What a model of the other folds has not seen, by grouping."""
 
 
-def folds_sentence(plan: FoldPlan, frames: pd.DataFrame, *, partial: bool) -> str:
+def folds_sentence(plan: FoldPlan, frames: pd.DataFrame, *, partial: bool, start: str | None = None) -> str:
     """Trust in out-of-fold detections.
 
     Args:
         frames: as ``OutOfFold.frames``.
+        start: the earlier model whose weights all models began with, if any.
     """
     k, looks = len(plan.models), plan.looks
     judged = frames["judges"].map(len) > 0
@@ -32,6 +33,11 @@ def folds_sentence(plan: FoldPlan, frames: pd.DataFrame, *, partial: bool) -> st
         f"{looks} of {k} models that trained on neither the frame nor {kept}; each learned from about "
         f"{(k - looks) / k:.0%} of the frames, so it is somewhat weaker than a model of all of them."
     ]
+    if start:
+        told.append(
+            f"But all began with the weights of {start}: if that one was trained on these frames, every model knows "
+            "them; leave pretrained_model_path out of the settings to be sure."
+        )
     if (~inside).any():
         more = judged & ~inside
         near = f"; {_frames(len(plan.near))} of them look like frames that every model trained on" if plan.near else ""

@@ -282,6 +282,21 @@ def test_tasks_that_settings_leave_out__train_none_and_are_judged(
     assert (found.frames["judges"].map(len) == 1).sum() == 17
 
 
+def test_start_from_an_earlier_model__costs_trust_and_is_told(
+    world: World, tmp_path: Path, trainings: Trainings
+) -> None:
+    snapshot, frames = world
+    detector = build_detector("mobilenet_v2", snapshot.classes, image_size=64)
+    start = tmp_path / "earlier.pth"
+    save_checkpoint(start, Checkpoint(detector.spec, cpu_state(detector)))
+    block = {"mobilenet_v2": {"pretrained_model_path": str(start)}}
+    settings = Settings.parse({**SETTINGS.dump(), **block})
+    same = twins(snapshot.frames["img_path"].tolist())
+    found = out_of_fold(snapshot, frames, settings, duplicates=same, save_dir=tmp_path, stop=lambda: True)
+    assert f"all began with the weights of {start}" in found.trust
+    assert "began" not in asked(world, tmp_path, stop=lambda: True).trust
+
+
 def test_mistakes__are_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = world[0].frames["img_path"].tolist()
     with pytest.raises(DatasetError, match="name no variant"):
