@@ -28,23 +28,24 @@ def fix_sentences(
     stopped = "It was stopped; the same call goes on." if partial else ""
     if table.empty:
         return f"No pair of trainings is finished yet. {stopped}".strip()
-    seeds = by_seed["seed"].nunique()
     was, now = (_row(table, val) for val in ("as it was", "repaired"))
     low, high = float(now["low"]), float(now["high"])
+    each = by_seed[(by_seed["val"] == "repaired") & (by_seed["measure"] == MEASURE)]["difference"]
+    agree = not ((each > 0).any() and (each < 0).any())
     if not changed["train"]:
         verdict = "The detectors are the same: no annotation of train was changed, so there was nothing to learn"
-    elif low > 0:
+    elif low > 0 and agree:
         verdict = "The fix helped"
-    elif high < 0:
+    elif high < 0 and agree:
         verdict = "The fix did harm"
     else:
-        verdict = "Whether the fix helped cannot be told from these frames"
+        verdict = f"Whether the fix helped cannot be told from these {'frames' if agree else 'trainings'}"
     told = [
         f"{verdict}: on the repaired val {_numbers(now, level)}; on val as it was {_numbers(was, level)}.",
         f"{_annotations(changed['train'])} of train and {changed['val']} of val were changed.",
     ]
     if changed["train"]:
-        told.append(_luck(by_seed[(by_seed["val"] == "repaired") & (by_seed["measure"] == MEASURE)], seeds))
+        told.append(_luck(each, agree))
     told += [f"{one}." for one in warnings]
     return " ".join([*told, *([stopped] if stopped else [])])
 
@@ -59,15 +60,14 @@ def _numbers(row: Mapping[str, float], level: float) -> str:
     return f"{MEASURE} went from {row['before']:.3f} to {row['after']:.3f}, {row['difference']:+.3f} ({limits})"
 
 
-def _luck(rows: pd.DataFrame, seeds: int) -> str:
+def _luck(differences: pd.Series, agree: bool) -> str:
     """What the interval does not hold: how much one training differs from another."""
-    if seeds == 1:
+    if len(differences) == 1:
         return (
             "The interval is over other frames; one training a side says nothing of the luck of training, so repeat it "
             "with more seeds."
         )
-    each = ", ".join(f"{value:+.3f}" for value in rows["difference"])
-    agree = (rows["difference"] > 0).all() or (rows["difference"] < 0).all()
+    each = ", ".join(f"{value:+.3f}" for value in differences)
     luck = "" if agree else ": they disagree, so it may be luck of the training; add seeds"
     return f"The interval is over other frames; by seed the difference is {each}{luck}."
 

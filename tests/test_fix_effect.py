@@ -125,6 +125,7 @@ def test_several_seeds__are_averaged_and_their_disagreement_is_told(
     seeds = found.by_seed[(found.by_seed["val"] == REPAIRED) & (found.by_seed["measure"] == "mAP50")]
     assert seeds["difference"].tolist() == [pytest.approx(-seeds["difference"].iloc[1]), seeds["difference"].iloc[1]]
     assert numbers(found, REPAIRED)["difference"] == pytest.approx(0)
+    assert found.text.startswith("Whether the fix helped cannot be told from these trainings")
     assert "they disagree" in found.text
     one = compare(many, tmp_path, seeds=(0,))
     assert numbers(one, REPAIRED)["difference"] == pytest.approx(seeds["difference"].iloc[0])

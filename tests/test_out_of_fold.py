@@ -248,7 +248,7 @@ def test_frames_without_annotations__are_judged_by_all_models(
     assert (inside["judges"].map(len) == 2).all()
     assert len(inside) == 14
     assert set(found.detections["img_path"]) & set(new)
-    assert "6 frames without annotations were judged by models that never saw them" in found.trust
+    assert "6 frames without annotations were judged by models that were not trained on them" in found.trust
     assert "2 of 3 models" in found.trust
     assert "33% of the frames" in found.trust
     (tmp_path / "images" / "cut.png").write_bytes(frames.path(new[0]).read_bytes())
