@@ -111,6 +111,12 @@ def plan_folds(
     return FoldPlan(every.rename("fold").rename_axis("img_path"), tuple(models), looks, wanted, torn)
 
 
+def blank_frames(snapshot: Snapshot) -> list[str]:
+    """Frames of the tasks in which nobody has drawn anything: not without plants, but still to be annotated."""
+    drawn = set(snapshot.annotations["task_name"])
+    return sorted(snapshot.frames.loc[~snapshot.frames["task_name"].isin(drawn), "img_path"])
+
+
 def _grouping(
     snapshot: Snapshot, split: Split | None, group_by: Sequence[str] | None
 ) -> tuple[tuple[str, ...], int | None, int]:

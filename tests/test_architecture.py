@@ -47,7 +47,7 @@ ROWS: list[tuple[str, ...]] = [
         *("metric_figures", "stored_runs"),
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
-        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
+        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold", "fix_effect", "fix_words"),
     ),
     (
         *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance"),

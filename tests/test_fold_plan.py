@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from obdb_lib.errors import SplitError
-from obdb_lib.fold_plan import NO_FOLD, FoldPlan, plan_folds
+from obdb_lib.fold_plan import NO_FOLD, FoldPlan, blank_frames, plan_folds
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import by_groups, every_nth
 from tests.folds_world import twins, videos
@@ -102,6 +102,13 @@ def test_frame_whose_twins_lie_in_every_training__is_judged_all_the_same_and_tol
         unannotated=["x.png"],
     )
     assert sum("x.png" in model.unannotated for model in given.models) == 1
+
+
+def test_blank_frames__are_those_of_tasks_without_any_box() -> None:
+    assert blank_frames(SNAPSHOT) == [], "an empty frame of an annotated task is a negative"
+    blank = task("FieldData 20210101000000 1L GH019999", frames=2)
+    snapshot = snapshot_of([*videos(2), blank])
+    assert blank_frames(snapshot) == [place["name"] for place in blank.meta["frames"]]
 
 
 def test_wrong_numbers__are_told() -> None:
