@@ -20,7 +20,7 @@ ACCEPT_DOES = {
     "bad_location": "move the annotation to this box",
     "spurious": "remove the annotation",
 }
-EVIDENCE_NAMES = {"second_look": "second look", "folds": "agreement of folds", "twins": "seen in twin frames"}
+EVIDENCE_NAMES = {"second_look": "second look", "folds": "folds agree", "twins": "twin frames"}
 
 
 def proposal(suggestion: Record) -> str:
