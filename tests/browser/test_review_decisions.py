@@ -318,7 +318,7 @@ def test_frame_by_mouse(lab: LabPage, store: Store) -> None:
 def test_every_kind_says_what_it_proposes(lab: LabPage, store: Store) -> None:
     words = {
         "f0n3": "Annotated as sesame, the model sees nutsedge 0.93.",
-        "f0n4": "Annotated as nutsedge; what the model sees (nutsedge 0.85) is another box.",
+        "f0n4": "Annotated as nutsedge, what the model sees (nutsedge 0.85) shares 38% with that box.",
         "f0n5": "Annotated as sesame, the model sees no such plant (best sesame here: 0.10).",
     }
     lab.eval_in_kernel("setattr(review, 'view', 'frame')")
