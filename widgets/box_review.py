@@ -117,6 +117,8 @@ class BoxReview(ReviewScreen):
         standing = self._journal.standing()
         first = self._queue.next_open(-1, standing)
         self._go(self._queue.shown[0] if first is None else first, standing)
+        if view == "grid":  # the page will ask for these as soon as it is there
+            self._tiles.want([], [str(one["id"]) for one in self.tiles])
 
     @property
     def decided(self) -> dict[str, int]:

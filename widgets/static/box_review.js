@@ -16,7 +16,8 @@ const ARROWS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], Arro
 const VERDICTS = ["accept", "reject", "skip"];
 const ONLY = { frame: ["previous", "next", "zoom", "edit", "grid"], grid: ["accept_page", "frame"] };
 const MAX_HEIGHT = 440; // CSS px, so that picture and buttons fit a screen of 800
-const SIDE = 250;
+const SIDE = 250; // width of the column beside the frame
+const CROP = 190;
 const GAP = 12;
 const SIDE_SCALE = 2.2; // the picture beside shows this many box sides
 const EDIT_STEP = 2; // of a box, CSS px
@@ -69,11 +70,11 @@ function render({ model, el }) {
     const item = model.get("item"), [image, rect] = viewer.state.layers[1] || [];
     if (!image) return;
     const points = draft_of(item.id).points || item.points, [x1, y1, x2, y2] = points;
-    const scale = SIDE / (Math.max(x2 - x1, y2 - y1, 16) * SIDE_SCALE);
-    const view = { x: (x1 + x2) / 2 - SIDE / 2 / scale, y: (y1 + y2) / 2 - SIDE / 2 / scale, scale, width: SIDE, height: SIDE };
-    const context = size_canvas(parts.crop, SIDE, SIDE);
+    const scale = CROP / (Math.max(x2 - x1, y2 - y1, 16) * SIDE_SCALE);
+    const view = { x: (x1 + x2) / 2 - CROP / 2 / scale, y: (y1 + y2) / 2 - CROP / 2 / scale, scale, width: CROP, height: CROP };
+    const context = size_canvas(parts.crop, CROP, CROP);
     context.fillStyle = "#2b2b2b";
-    context.fillRect(0, 0, SIDE, SIDE);
+    context.fillRect(0, 0, CROP, CROP);
     draw_layer(context, view, image, rect);
     draw_box(context, view, points, STYLES.candidate, "");
     draw_ticks(context, view, points);
@@ -86,6 +87,7 @@ function render({ model, el }) {
     viewer.state.points = draft.points || null;
     root.classList.toggle("obdb-edited", Boolean(draft.points || draft.object_class));
     root.classList.toggle("obdb-editing", viewer.state.editing);
+    show_buttons();
     const kinds = new Set(["candidate", "annotation", ...model.get("boxes").map((box) => box.kind)]);
     for (const [kind] of LEGEND) parts.key.querySelector(`.obdb-key-${kind}`).hidden = !kinds.has(kind);
     viewer.redraw();
@@ -120,7 +122,14 @@ function render({ model, el }) {
     if (another) viewer.home();
     root.dataset.shown = item.id; // for tests: what a person can see now
   };
+  const show_buttons = () => {
+    for (const button of parts.buttons.children) {
+      const name = button.dataset.act;
+      button.hidden = name === "reset" ? !drafts.has(here()) : ONLY[in_grid() ? "frame" : "grid"].includes(name);
+    }
+  };
   const draw_cursor = () => {
+    show_buttons();
     root.dataset.cursor = grid.cursor;
     const record = grid.records[grid.position()];
     parts.grid.title = "";
@@ -137,10 +146,7 @@ function render({ model, el }) {
     if (empty) return;
     parts.grid.hidden = !in_grid();
     parts.main.hidden = in_grid();
-    for (const button of parts.buttons.children) {
-      const name = button.dataset.act;
-      button.hidden = ONLY[in_grid() ? "frame" : "grid"].includes(name);
-    }
+    show_buttons();
     if (!in_grid()) {
       await update_frame(item);
       return;
@@ -251,7 +257,12 @@ function render({ model, el }) {
     },
   };
   const here = () => (in_grid() ? grid.cursor : local.shown);
-  const redraw_change = () => (in_grid() ? grid.draw() : draw_item());
+  const redraw_change = () => {
+    if (in_grid()) {
+      grid.draw();
+      draw_cursor();
+    } else draw_item();
+  };
   const relabel = (name) => {
     const item = in_grid() ? grid.records[grid.position()] : model.get("item");
     if (!item || !name) return;

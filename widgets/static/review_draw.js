@@ -5,7 +5,7 @@ const STYLES = {
   annotation: { colour: "#56B4E9", width: 2, dash: [] },
   concerned: { colour: "#0072B2", width: 4, dash: [12, 4, 3, 4], light: true },
   other: { colour: "#F0E442", width: 2, dash: [7, 5] },
-  detection: { colour: "#CC79A7", width: 2, dash: [2, 3] },
+  detection: { colour: "#CC79A7", width: 2, dash: [4, 3] },
   proposed: { colour: "#E69F00", width: 2, dash: [3, 4] },
   candidate: { colour: "#E69F00", width: 4, dash: [] },
 };
