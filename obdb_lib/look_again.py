@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from obdb_lib.cache import content_hash
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
-from obdb_lib.errors import DatasetError
+from obdb_lib.fold_plan import blank_frames
 from obdb_lib.frames import FrameStore
 from obdb_lib.out_of_fold import OutOfFold, one_model, out_of_fold
 from obdb_lib.progress import Progress
@@ -52,7 +52,7 @@ def look_again(
     save_dir: Path,
     looks: int = 1,
     hyperparameters: Mapping[str, Any] | None = None,
-    unannotated_tasks: Sequence[str] = (),
+    blank_tasks: bool = True,
     progress: Progress | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> SecondLook:
@@ -64,15 +64,15 @@ def look_again(
             to be trusted.
         looks: detectors that look at each frame.
         hyperparameters: of the judged run (``Store.runs``); go before those of the settings.
-        unannotated_tasks: tasks that nobody has annotated yet; everyone looks at their frames, nobody learns from them.
+        blank_tasks: a task without any annotation is still to be annotated: all look at it and nobody learns from it.
+            Otherwise its frames are taken for bare ground.
 
     Raises:
-        DatasetError: an unknown task, or one with annotations.
         SplitError, TrainingError, CacheError: as ``out_of_fold`` and ``one_model``.
     """
     paths = list(snapshot.frames["img_path"])
     duplicates = find_duplicates(paths, frames, progress=progress)
-    bare = _bare(snapshot, unannotated_tasks)
+    bare = blank_frames(snapshot) if blank_tasks else []
     if folds == 0:
         found = one_model(
             judged["checkpoint"],
@@ -108,16 +108,3 @@ def look_again(
     table = found.frames
     unseen = table.index[~table["seen"] & (table["unreadable"] == "") & (table["judges"].map(len) > 0)]
     return SecondLook(found, run_id, duplicates, tuple(str(path) for path in unseen))
-
-
-def _bare(snapshot: Snapshot, tasks: Sequence[str]) -> list[str]:
-    unknown = sorted(set(tasks) - set(snapshot.task_names))
-    if unknown:
-        raise DatasetError(f"there is no task {unknown[0]!r}; there are {', '.join(snapshot.task_names)}")
-    drawn = snapshot.annotations["task_name"].value_counts()
-    full = [name for name in tasks if drawn.get(name, 0)]
-    if full:
-        raise DatasetError(
-            f"task {full[0]!r} has {drawn[full[0]]} annotations, so it is no task that nobody annotated; take it out"
-        )
-    return list(snapshot.frames.loc[snapshot.frames["task_name"].isin(list(tasks)), "img_path"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -92,6 +92,26 @@ def judge_ranking(
                 seconds[limit] = float(decision_s / precision[ends[-1]])
     error = float("nan") if probability is None else calibration_error(probability, right)
     return Recall(precision, recall, area, reached, error, hidden, int(right.sum()), seconds)
+
+
+def curve_table(curves: Mapping[str, Recall]) -> pd.DataFrame:
+    """Curves for ``widgets.pr_chart``: object_class (the curve's name), score (1 for the first candidate, falling to
+    0), precision, recall and best_precision (at that recall or more)."""
+    parts = [
+        pd.DataFrame(
+            {
+                "object_class": name,
+                "score": np.linspace(1, 0, len(one.recall)),
+                "precision": one.precision,
+                "recall": one.recall,
+                "best_precision": np.maximum.accumulate(one.precision[::-1])[::-1],
+            }
+        )
+        for name, one in curves.items()
+        if len(one.recall)
+    ]
+    columns = ["object_class", "score", "precision", "recall", "best_precision"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def calibration_error(probability: Floats, right: Bools, *, bins: int = BINS) -> float:

@@ -24,7 +24,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -261,10 +261,10 @@ def main() -> int:
         work = options.work or Path(folder)
         with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
             # The first seed of each data set also draws the field and looks for twins, which the others find done.
-            firsts = {name: pool.submit(case, name, seeds[0], options.quick, work) for name in names}
-            waiting: dict[str, list[Future[Case]]] = {name: [one] for name, one in firsts.items()}
-            for name in names:
-                firsts[name].result()
+            firsts = {pool.submit(case, name, seeds[0], options.quick, work): name for name in names}
+            waiting: dict[str, list[Future[Case]]] = {name: [first] for first, name in firsts.items()}
+            for first in as_completed(firsts):
+                name = firsts[first]
                 waiting[name] += [pool.submit(case, name, seed, options.quick, work) for seed in seeds[1:]]
             cases = {name: [one.result() for one in futures] for name, futures in waiting.items()}
         for name, found in cases.items():
