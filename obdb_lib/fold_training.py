@@ -66,8 +66,10 @@ class FoldRecipe:
         return self.folder / content_hash(data, *recipe, length=16)
 
     def is_trained(self, model: FoldModel) -> bool:
-        """Whether its training came to its end."""
-        return (self.home(model) / "trained.json").exists()
+        """Whether its training came to its end, and its checkpoint is still there."""
+        home = self.home(model)
+        note = home / "trained.json"
+        return note.exists() and (home / read_json(note)["checkpoint"]).exists()
 
     def model(
         self, model: FoldModel, progress: Progress | None, how: dict[str, Any]
@@ -151,4 +153,7 @@ class FoldRecipe:
             "weights": result.weights,
         }
         write_json(home / "trained.json", note)
+        # What a resume needed is several times the size of the model, and k models add up.
+        for left in ("last", "model"):
+            (home / f"{self.variant}_{left}.pth").unlink(missing_ok=True)
         return note

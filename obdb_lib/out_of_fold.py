@@ -150,6 +150,7 @@ def out_of_fold(
         group_by=group_by,
         unannotated=unannotated,
         seed=settings.seed,
+        folder=Path(save_dir) / "folds",
     )
     require_tasks(settings, snapshot)
     recipe = FoldRecipe(snapshot, frames, settings, duplicates, Path(save_dir) / "folds", name, chosen, changes)

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from obdb_lib import kept_detections
-from obdb_lib.cache import read_json
 from obdb_lib.checkpoints import Checkpoint, cpu_state, load_checkpoint, save_checkpoint
 from obdb_lib.detecting import DETECTION_COLUMNS, LOOKS
 from obdb_lib.errors import CacheError, DatasetError, SettingsError, TrainingError
@@ -148,9 +147,11 @@ def test_second_call__makes_nothing_twice(
     assert "look" not in plain.detections.columns
     pd.testing.assert_frame_equal(plain.detections, first.plain().drop(columns="look"), check_dtype=False)
     assert (len(trainings.train), sum(detected)) == (2, 18), "the same models look again"
-    for note in (tmp_path / "folds").glob("*/trained.json"):
-        stored = read_json(note)
-        assert {load_checkpoint(p).run_id for p in first.checkpoints.values()} >= {stored["run_id"]}
+    left = list(tmp_path.rglob("*.pth"))
+    assert sorted(left) == sorted(first.checkpoints.values()), "one file a model stays on the disk"
+    left[0].unlink()
+    assert asked(world, tmp_path, k=2).frames.equals(first.frames)
+    assert len(trainings.train) == 3, "a checkpoint that was thrown away is made again"
 
 
 def test_another_recipe__is_another_model(world: World, tmp_path: Path) -> None:
