@@ -93,6 +93,9 @@ class TileMaker:
             with self._lock:
                 self._busy.discard(path)
                 self._keep(made)
+                cut = {str(record["id"]) for record, _ in made}
+                if any(self._path(name) == path for name in self._wanted - cut):
+                    self._pending.insert(0, path)  # asked for while this frame was in hand
                 now = [one for one in made if str(one[0]["id"]) in self._wanted]
                 self._wanted -= {str(record["id"]) for record, _ in now}
             if now:

@@ -103,22 +103,9 @@ def kill_kernel(lab: LabPage) -> None:
     number = lab.eval_in_kernel("__import__('os').getpid()")
     lab._kernel_thread.submit(lab._hang_up).result(10)
     os.kill(number, signal.SIGKILL)
-    lab.page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status !== 'idle'"
-    )
-    # Lab tells the person that the kernel died.
-    button = lab.page.locator(".jp-Dialog button")
-    lab.wait_for(
-        lambda: (
-            button.count()
-            or lab.page.evaluate(
-                "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
-            )
-        ),
-        "a new kernel",
-    )
-    if button.count():
-        button.first.click()
+    button = lab.page.locator(".jp-Dialog button")  # Lab tells the person that the kernel died
+    lab.wait_for(lambda: button.count() > 0, "Lab's word of the dead kernel")
+    button.first.click()
     lab.wait_for(lambda: lab.eval_in_kernel("__import__('os').getpid()") != number, "the new kernel to answer")
     lab.wait_for(
         lambda: lab.page.evaluate(
@@ -318,7 +305,7 @@ def test_frame_by_mouse(lab: LabPage, store: Store) -> None:
 def test_every_kind_says_what_it_proposes(lab: LabPage, store: Store) -> None:
     words = {
         "f0n3": "Annotated as sesame, the model sees nutsedge 0.93.",
-        "f0n4": "Annotated as nutsedge, what the model sees (nutsedge 0.85) shares 38% with that box.",
+        "f0n4": "Annotated as nutsedge, what the model sees (nutsedge 0.85) shares 48% with that box.",
         "f0n5": "Annotated as sesame, the model sees no such plant (best sesame here: 0.10).",
     }
     lab.eval_in_kernel("setattr(review, 'view', 'frame')")

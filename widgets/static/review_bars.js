@@ -1,4 +1,4 @@
-// Review of suggested boxes, part 4 of 5: what stands around the pictures - progress, menus, facts, buttons, help.
+// Review of suggested boxes, part 4 of 7: what stands around the pictures - progress, menus, facts, buttons, help.
 
 const BUTTONS = [
   ["accept", "✓", "Accept", "a"], ["reject", "✕", "Reject", "r"], ["skip", "○", "Skip", "s"],

@@ -1,4 +1,4 @@
-// Review of suggested boxes, part 1 of 5 (joined by Python into one module): drawing boxes on a canvas.
+// Review of suggested boxes, part 1 of 7 (joined by Python into one module): drawing boxes on a canvas.
 
 // Told apart by line as well as by colour (Okabe and Ito's).
 const STYLES = {

@@ -1,4 +1,4 @@
-// Review of suggested boxes, part 2 of 5: one suggestion on its frame, with zoom, pan and a box that can be changed.
+// Review of suggested boxes, part 2 of 7: one suggestion on its frame, with zoom, pan and a box that can be changed.
 
 const ZOOM_SCALE = 3; // the zoomed picture shows this many box sides
 const ZOOM_STEP = 1.3;
