@@ -12,10 +12,10 @@ import pandas as pd
 from obdb_lib import paths
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.formats import detect_and_read
-from obdb_lib.frames import FrameStore
+from obdb_lib.frames import FrameStore, frames_below
 from obdb_lib.images import UNREADABLE, upright_size
-from obdb_lib.progress import Progress
-from obdb_lib.records import Document, Problem, ReadResult, TaskRecord
+from obdb_lib.progress import Progress, tracked
+from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, make_task
 from obdb_lib.sample import DEFAULT_SIZE, TINY_SIZE, make_sample
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.store import Store
@@ -103,6 +103,42 @@ def collect_files(
     folder = path if path.is_dir() else path.parent
     roots = [folder, *(Path(root).expanduser() for root in image_roots)]
     return collect_result(store, str(path), detect_and_read(path, image_root=folder), roots, progress=progress)
+
+
+def collect_blank(
+    store: Store, folders: Sequence[Path | str], labels: Sequence[str], *, progress: Progress | None = None
+) -> Collected:
+    """Folders of images that nobody annotated yet, each as a task of the folder's name, to be annotated by detectors.
+
+    Images that cannot be read are problems and no frames.
+
+    Args:
+        labels: names of the classes that the tasks get.
+
+    Raises:
+        FrameError: no such folder, or no image in it.
+        DatasetError: the store holds a task of that name with annotations, or two folders have one name.
+    """
+    records: list[TaskRecord] = []
+    problems: list[Problem] = []
+    roots: list[Path] = []
+    for folder in (Path(one).expanduser().absolute() for one in folders):
+        names = frames_below(folder)
+        if folder.name in [record.name for record in records]:
+            raise DatasetError(f"two folders are named {folder.name}, and so would their tasks be; rename one of them")
+        if folder.name in store.task_names() and store.record(folder.name).annotations:
+            raise DatasetError(f"the store holds a task {folder.name!r} with annotations; rename the folder {folder}")
+        images, frames = FrameStore([folder.parent]), []
+        for name in tracked(names, progress, f"look at the images of {folder.name}"):
+            try:
+                frames.append((name, *upright_size(images.path(name))))
+            except UNREADABLE as error:
+                problems.append(Problem(name, f"image cannot be read ({error}); replace the file"))
+        if not frames:
+            raise DatasetError(f"no image in {folder} can be read; first problem: {problems[-1]}")
+        records.append(make_task(folder.name, labels, frames))
+        roots.append(folder.parent)
+    return Collected("folders without annotations", *_put(store, records, problems, roots, progress))
 
 
 def collect_result(

@@ -204,6 +204,13 @@ class Store:
         return snapshot.id
 
     @guarded
+    def snapshot_with(self, snapshot_id: str, tasks: Sequence[str]) -> str:
+        """A recorded snapshot with further tasks, as ``snapshot`` would take it now; its content hash."""
+        document = self._db.snapshots.find_one({"_id": snapshot_id}) or {}
+        names = dict.fromkeys([*document.get("tasks", []), *tasks])
+        return self.snapshot(list(names), naming_pattern=document.get("naming_pattern"))
+
+    @guarded
     def load(self, snapshot_id: str) -> Snapshot:
         """Tables of a recorded snapshot.
 
