@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from obdb_lib import memory
 from obdb_lib.errors import DatasetError
 from obdb_lib.frames import FrameStore
-from obdb_lib.memory import rejected_places, silence
+from obdb_lib.memory import rejected_places, remembered, silence
 from obdb_lib.records import Document
 from obdb_lib.review import Journal
 from obdb_lib.store import Store
@@ -118,13 +118,15 @@ def test_memory_from_the_database(store: Store) -> None:
     store.save_suggestions(old)
     journal = Journal(store, who="p")
     journal.decide(old[0], "reject")
-    entries = store.decisions()
-    rejections = rejected_places(entries, store.suggestions_by_id([one["suggestion_id"] for one in entries]))
-    assert len(rejections) == 1
+    journal.decide(old[1], "skip")
+    rejections = remembered(store)
+    assert [one["_id"] for one in rejections.places] == ["old"]
+    assert rejections.problems == []
     new = suggestion("n")
     assert silence([new], rejections) == []
     journal.undo()
-    assert silence([new], rejected_places(store.decisions(), old)) == [{**new, "silenced_by": ""}]
+    journal.undo()
+    assert silence([new], remembered(store)) == [{**new, "silenced_by": ""}]
     assert store.suggestions_by_id(["nobody"]) == []
 
 
