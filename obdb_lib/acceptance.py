@@ -174,7 +174,8 @@ def plant_share(positives: Floats, candidates: Floats) -> float:
     there = above[0] > 0
     ratio = (above[1][there] + slack) / above[0][there]
     best = int(np.argmin(ratio))
-    return float(min(above[1][there][best] / above[0][there][best], 1.0))
+    # One plant at least: with none, all candidates would be equally hopeless and their order lost.
+    return float(np.clip(above[1][there][best] / above[0][there][best], 1 / len(candidates), 1.0))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ drawn plants from candidates is learned once (``acceptance``); how much of it a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,6 +21,9 @@ from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.evidence import MIRRORED, Claims, Scene, evidence
 from obdb_lib.explained import DEFAULT_LOOSE_IOU
 from obdb_lib.frame_matching import flat_boxes, match_frames, overlapping
+from obdb_lib.frames import FrameStore
+from obdb_lib.likeness import likeness
+from obdb_lib.progress import Progress
 from obdb_lib.records import Document
 from obdb_lib.snapshots import BOX, Snapshot
 from obdb_lib.twin_frames import twin_frames
@@ -62,12 +65,15 @@ def find(
     *,
     img_paths: Sequence[str] | None = None,
     duplicates: DuplicateGroups | None = None,
+    frames: FrameStore | None = None,
+    seen: Collection[str] = (),
     decided: pd.DataFrame | None = None,
     kinds: Sequence[str] = KINDS,
     min_score: float | Mapping[str, float] = DEFAULT_FIND_SCORE,
     min_iou: float = DEFAULT_MATCH_IOU,
     loose_iou: float = DEFAULT_LOOSE_IOU,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> Findings:
     """Candidates of the given kinds, the most probable first.
 
@@ -77,6 +83,9 @@ def find(
         img_paths: the frames that were judged; all of the snapshot when None.
         duplicates: frames that show the same ground; without them neighbours on a video cannot speak for each other,
             and groups are single frames.
+        frames: where pictures come from; with it, crops are compared with those of drawn plants (``likeness``).
+        seen: frames on which a detector was trained that judged them (``OutOfFold.frames``); nothing is learned from
+            them, for there a drawn plant is found by heart and a forgotten one was taught to be soil.
         decided: decisions made so far (``decided_places``); they are learned from.
         min_score, min_iou, loose_iou: see ``find_candidates``.
 
@@ -94,21 +103,24 @@ def find(
     drawn = _drawn_plants(plain, snapshot, paths, limits)
     bare = _bare_places(plain, snapshot, seed) if SPURIOUS in kinds else drawn.iloc[:0]
     claims = pd.concat([drawn, found, bare], ignore_index=True)
-    numbers = evidence(
-        Claims(claims, claims["annotation_id"].to_numpy(object)), Scene(snapshot.annotations, detections, twins)
-    )
+    asked_about = Claims(claims, claims["annotation_id"].to_numpy(object))
+    numbers = evidence(asked_about, Scene(snapshot.annotations, detections, twins))
+    if frames is not None:
+        numbers = pd.concat([numbers, likeness(asked_about, snapshot, frames, progress=progress)], axis=1)
     told = _told(found, decided)
     state = np.concatenate(
         [
-            np.full(len(drawn), ANNOTATED, dtype=object),
-            np.where(found["kind"] == MISSING, told, ASKED),
+            np.where(drawn["img_path"].isin(list(seen)), ASKED, ANNOTATED),
+            np.where((found["kind"] == MISSING) & ((told != OPEN) | ~found["img_path"].isin(list(seen))), told, ASKED),
             np.full(len(bare), ASKED, dtype=object),
         ]
     )
     learned = acceptance(numbers, state, _groups(claims, duplicates), seed=seed)
     ends = np.cumsum([len(drawn), len(found)])
     known, asked, empty = np.split(learned.plant, ends)
-    probability = _by_kind(learned, found["kind"].to_numpy(object), told, known, asked, empty)
+    known = known[state[: ends[0]] == ANNOTATED]
+    probability = np.array(learned.probability[ends[0] : ends[1]])
+    probability = _by_kind(learned, probability, found["kind"].to_numpy(object), told, known, asked, empty)
     result = found.assign(probability=probability, **_shown(numbers.iloc[ends[0] : ends[1]]))
     result = result.sort_values(["probability", "score"], ascending=False, kind="stable").reset_index(drop=True)
     result.attrs.update(found.attrs)
@@ -160,6 +172,7 @@ def _bare_places(plain: pd.DataFrame, snapshot: Snapshot, seed: int) -> pd.DataF
 
 def _by_kind(
     learned: Acceptance,
+    probability: Floats,
     kinds: NDArray[np.object_],
     told: NDArray[np.object_],
     known: Floats,
@@ -169,11 +182,10 @@ def _by_kind(
     """(C,) probability of each candidate: each kind has its own share of right ones.
 
     Args:
-        told: state of each candidate by decisions. known, asked, empty: scores of drawn plants, of the candidates and
-            of bare ground.
+        probability: (C,) that something is missing there.
+        told: state of each candidate by decisions.
+        known, asked, empty: scores of drawn plants, of the candidates and of bare ground.
     """
-    first = len(known)
-    probability = np.array(learned.probability[first : first + len(asked)])
     for kind in KINDS:
         rows = kinds == kind
         # A spurious annotation is right the more, the less the place looks like a plant.

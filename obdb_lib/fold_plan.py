@@ -6,18 +6,23 @@ what a detector was taught to be background it is shy to find.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
 
+from obdb_lib.cache import content_hash, read_json, write_json
 from obdb_lib.duplicates import DuplicateGroups
-from obdb_lib.errors import SplitError
+from obdb_lib.errors import CacheError, SplitError
 from obdb_lib.grouping import GroupSources, frame_groups
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import Split, default_grouping, k_folds
+
+logger = logging.getLogger(__name__)
 
 NO_FOLD = -1
 """In place of a fold: no model trains on the frame."""
@@ -69,11 +74,12 @@ def plan_folds(
     group_by: Sequence[str] | None = None,
     unannotated: Sequence[str] = (),
     seed: int = 0,
+    folder: Path | None = None,
 ) -> FoldPlan:
     """Deal the frames out to ``k`` folds by whole groups; model i leaves out the folds i, i + 1, ... i + looks - 1.
 
     Args:
-        duplicates: near twins, always kept together.
+        duplicates: near twins, always kept together; those of ``unannotated`` frames, too, where they may have some.
         looks: models that judge each frame, 1..k - 1; each model trains on (k - looks) / k of the frames.
         split: held together as this split did (its groupings, blocks and buffer; clusters and the user's own groups are
             not at hand here).
@@ -92,10 +98,8 @@ def plan_folds(
     wanted, blocks, buffer = _grouping(snapshot, split, group_by)
     without = set(unannotated)
     known = [str(path) for path in snapshot.frames["img_path"] if path not in without]
-    folds = k_folds(snapshot, k, group_by=wanted, duplicates=duplicates, block_frames=blocks, frames=known, seed=seed)
-    fold_of = pd.Series(
-        {path: number for number, fold in enumerate(folds) for path in fold.part("val")}, dtype=np.int64
-    ).sort_index()
+    dealt = _dealt(snapshot, known, k, (wanted, blocks, seed), duplicates, folder)
+    fold_of = pd.Series(dealt, dtype=np.int64).sort_index()
     sources = GroupSources(duplicates, block_frames=blocks)
     groups = frame_groups(snapshot.frames, wanted, sources=sources)
     near = _folds_near(sorted(without), fold_of, pd.Series(groups, index=snapshot.frames["img_path"]), duplicates)
@@ -109,6 +113,47 @@ def plan_folds(
         models.append(FoldModel(number, tuple(train), tuple(judged), apart))
     every = pd.concat([fold_of, pd.Series(NO_FOLD, index=sorted(without), dtype=np.int64)])
     return FoldPlan(every.rename("fold").rename_axis("img_path"), tuple(models), looks, wanted, torn)
+
+
+def _dealt(
+    snapshot: Snapshot,
+    known: Sequence[str],
+    k: int,
+    how: tuple[tuple[str, ...], int | None, int],
+    duplicates: DuplicateGroups,
+    folder: Path | None,
+) -> dict[str, int]:
+    """img_path -> fold, as it was dealt before or dealt now; ``how``: groupings, frame numbers of a block, seed."""
+    own = duplicates.groups.reindex(list(known)).to_csv()
+    kept = folder / f"folds-{content_hash(snapshot.id, known, k, how, own)}.json" if folder else None
+    dealt = _read(kept, known)
+    if dealt is None:
+        wanted, blocks, seed = how
+        folds = k_folds(
+            snapshot, k, group_by=wanted, duplicates=duplicates, block_frames=blocks, frames=known, seed=seed
+        )
+        dealt = {path: number for number, fold in enumerate(folds) for path in fold.part("val")}
+        if kept:
+            write_json(kept, dealt)
+    return dealt
+
+
+def _read(path: Path | None, known: Sequence[str]) -> dict[str, int] | None:
+    """A dealing that was kept, or None where there is none that holds exactly the known frames."""
+    if path is None or not path.exists():
+        return None
+    try:
+        dealt: dict[str, int] = read_json(path)
+    except CacheError as error:
+        logger.warning("%s; the folds are dealt again", error)
+        return None
+    return dealt if isinstance(dealt, dict) and dealt.keys() == set(known) else None
+
+
+def blank_frames(snapshot: Snapshot) -> list[str]:
+    """Frames of the tasks in which nobody has drawn anything: not without plants, but still to be annotated."""
+    drawn = set(snapshot.annotations["task_name"])
+    return sorted(snapshot.frames.loc[~snapshot.frames["task_name"].isin(drawn), "img_path"])
 
 
 def _grouping(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from obdb_lib.honest import NOT_THE_RECIPE
 from obdb_lib.kept_detections import Kept, detect_kept, together
 from obdb_lib.progress import Progress
 from obdb_lib.settings import Hyperparameters, Settings
-from obdb_lib.snapshots import Snapshot
+from obdb_lib.snapshots import Snapshot, frame_stamps
 from obdb_lib.splits import Split, make_split
 from obdb_lib.tuning import Workbench
 
@@ -46,22 +47,29 @@ class FoldRecipe:
     snapshot: Snapshot
     frames: FrameStore
     settings: Settings
-    duplicates: DuplicateGroups
+    duplicates: DuplicateGroups | None
     folder: Path
     variant: str
     hyperparameters: Hyperparameters
     changes: Mapping[str, Any]
 
+    @cached_property
+    def _stamps(self) -> dict[str, str]:
+        return {str(path): str(stamp) for path, stamp in frame_stamps(self.snapshot).items()}
+
     def home(self, model: FoldModel) -> Path:
-        """Folder of a model, named by what it learns from and how."""
+        """Folder of a model, named by what it learns from and how; annotations of other frames do not matter."""
         plain = {key: value for key, value in self.settings.dump().items() if key not in NOT_THE_RECIPE}
         learned = {name: value for name, value in self.changes.items() if name not in NOT_LEARNED}
         recipe = (self.variant, plain, self.hyperparameters.to_json(), learned)
-        return self.folder / content_hash(self.snapshot.id, list(model.train), *recipe, length=16)
+        data = [list(self.snapshot.classes), [[path, self._stamps[path]] for path in model.train]]
+        return self.folder / content_hash(data, *recipe, length=16)
 
     def is_trained(self, model: FoldModel) -> bool:
-        """Whether its training came to its end."""
-        return (self.home(model) / "trained.json").exists()
+        """Whether its training came to its end, and its checkpoint is still there."""
+        home = self.home(model)
+        note = home / "trained.json"
+        return note.exists() and (home / read_json(note)["checkpoint"]).exists()
 
     def model(
         self, model: FoldModel, progress: Progress | None, how: dict[str, Any]
@@ -124,7 +132,7 @@ class FoldRecipe:
         if self.is_trained(model):
             note: dict[str, Any] = read_json(home / "trained.json")
             return note
-        logger.info("fold %d: %d frames to train on", model.number + 1, len(model.train))
+        logger.info("%s: %d frames to train on", self.variant, len(model.train))
         # Only the train part is a matter of annotations_list, and it is chosen already.
         settings = self.settings.model_copy(update={"annotations_list": []})
         bench = Workbench(
@@ -145,4 +153,7 @@ class FoldRecipe:
             "weights": result.weights,
         }
         write_json(home / "trained.json", note)
+        # What a resume needed is several times the size of the model, and k models add up.
+        for left in ("last", "model"):
+            (home / f"{self.variant}_{left}.pth").unlink(missing_ok=True)
         return note

@@ -76,6 +76,24 @@ class FrameStore:
         return absent
 
 
+def frames_below(folder: Path | str) -> list[str]:
+    """Names of all pictures below a folder, sorted: ``<name of the folder>/...``, found by a FrameStore that has the
+    folder's parent among its roots. Hidden files and folders are left out.
+
+    Raises:
+        FrameError: there is no such folder, or no picture in it.
+    """
+    folder = Path(folder).expanduser().absolute()
+    suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = [path.relative_to(folder.parent) for path in folder.rglob("*") if path.suffix.lower() in suffixes]
+    names = sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts[1:]))
+    if not names:
+        raise FrameError(
+            f"{folder} {'holds no picture' if folder.is_dir() else 'is no folder'}; name the folder that holds them"
+        )
+    return names
+
+
 _PNG_ORIENTED = (b"eXIf", b"Raw profile type", b"xmp", b"XML:com.adobe.xmp")
 """Marks of chunks of a PNG that may say which way is up; such chunks can stand behind the pixels."""
 _PNG_PIXELS = b"IDAT"

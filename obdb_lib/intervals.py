@@ -170,8 +170,8 @@ def group_intervals(
 
 
 def paired_difference(
-    first: Matches,
-    second: Matches,
+    first: Matches | Sequence[Matches],
+    second: Matches | Sequence[Matches],
     groups: pd.Series,
     *,
     resamples: int = RESAMPLES,
@@ -182,28 +182,51 @@ def paired_difference(
     """How much better ``second`` is than ``first``: both are scored on the same draws, so what is hard for both of them
     cancels and the interval is narrower than either one's own.
 
+    Several on either side are trainings of one recipe with several seeds: their mean scores are compared, as many on
+    each side, and the interval is that of the mean difference over other frames, not over other seeds.
+
     Raises:
-        DatasetError: they were judged on different frames, annotations or classes.
+        DatasetError: they were judged on different frames, annotations or classes, or are not as many.
     """
-    same = first.classes == second.classes and first.img_paths == second.img_paths and first.ious == second.ious
-    if not same or not np.array_equal(first.truth_row, second.truth_row):
-        raise DatasetError(
-            "two detectors can be compared only on the same frames, annotations, classes and overlaps, in the same "
-            "order; call match_detections for both with the same arguments"
-        )
-    numbers, warning = _numbers(first, groups, resamples, level)
+    firsts, seconds = ([one] if isinstance(one, Matches) else list(one) for one in (first, second))
+    _check_same(firsts, seconds)
+    one = firsts[0]
+    numbers, warning = _numbers(one, groups, resamples, level)
     drawn = _draw(numbers, resamples, seed)
-    ones = np.ones((1, len(first.img_paths)))
-    before, after = _scores(first, ones)[0], _scores(second, ones)[0]
     weights = np.concatenate([drawn, _each_left_out(numbers)])
-    change = _resampled(second, weights, after, progress) - _resampled(first, weights, before, progress)
+    (before, change_before), (after, change_after) = (
+        _mean_scores(matches, weights, progress) for matches in (firsts, seconds)
+    )
+    change = change_after - change_before
     low, high = bca_limits(after - before, change[:resamples], change[resamples:], level)
-    columns: dict[str, object] = {"object_class": [ALL, *first.classes]}
+    columns: dict[str, object] = {"object_class": [ALL, *one.classes]}
     for place, name in enumerate(("ap", "ap50")):
         columns |= {f"{name}_first": before[:, place], f"{name}_second": after[:, place]}
         columns |= {f"{name}_difference": after[:, place] - before[:, place]}
         columns |= {f"{name}_low": low[:, place], f"{name}_high": high[:, place]}
     return Difference(pd.DataFrame(columns), int(numbers.max()) + 1, resamples, level, seed, warning)
+
+
+def _check_same(firsts: Sequence[Matches], seconds: Sequence[Matches]) -> None:
+    if not firsts or len(firsts) != len(seconds):
+        raise DatasetError(
+            f"as many detectors are compared on each side, one or more; got {len(firsts)} and {len(seconds)}"
+        )
+    one = firsts[0]
+    for other in [*firsts[1:], *seconds]:
+        same = one.classes == other.classes and one.img_paths == other.img_paths and one.ious == other.ious
+        if not same or not np.array_equal(one.truth_row, other.truth_row):
+            raise DatasetError(
+                "detectors can be compared only on the same frames, annotations, classes and overlaps, in the same "
+                "order; call match_detections for all with the same arguments"
+            )
+
+
+def _mean_scores(matches: Sequence[Matches], weights: Counts, progress: Progress | None) -> tuple[Floats, Floats]:
+    """(1 + K, 2) scores on all images and (B, 1 + K, 2) those of the resamples, each the mean over the detectors."""
+    wholes = [_scores(one, np.ones((1, len(one.img_paths))))[0] for one in matches]
+    drawn = [_resampled(one, weights, whole, progress) for one, whole in zip(matches, wholes, strict=True)]
+    return np.mean(wholes, axis=0), np.mean(drawn, axis=0)
 
 
 def _numbers(matches: Matches, groups: pd.Series, resamples: int, level: float) -> tuple[IntArray, str]:

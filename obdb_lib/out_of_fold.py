@@ -109,8 +109,9 @@ def out_of_fold(
 ) -> OutOfFold:
     """Train ``k`` detectors over folds of whole groups and let each one judge the frames it was not trained on.
 
-    The last epoch is taken, not the best one on the held-out frames. What is finished lies in ``save_dir/folds`` and is
-    not made twice: after a stop or a kill the same call goes on in the middle of a training.
+    The last epoch is taken, not the best one on the held-out frames. A ``pretrained_model_path`` of the settings may
+    have seen every frame; ``trust`` then says so. What is finished lies in ``save_dir/folds`` and is not made twice:
+    after a stop or a kill the same call goes on in the middle of a training.
 
     Args:
         settings: the recipe; ``max_train_epochs`` of it are trained, on the tasks of ``annotations_list``.
@@ -149,6 +150,7 @@ def out_of_fold(
         group_by=group_by,
         unannotated=unannotated,
         seed=settings.seed,
+        folder=Path(save_dir) / "folds",
     )
     require_tasks(settings, snapshot)
     recipe = FoldRecipe(snapshot, frames, settings, duplicates, Path(save_dir) / "folds", name, chosen, changes)
@@ -172,7 +174,7 @@ def out_of_fold(
             task.advance(0 if was_trained else 1)
     partial = len(kept) < k or any(one.partial for one in kept.values())
     table = _account(plan.fold_of, kept).assign(seen=lambda t: t.index.isin(plan.near))
-    trust = folds_sentence(plan, table, partial=partial)
+    trust = folds_sentence(plan, table, partial=partial, start=settings.variant(name).pretrained_model_path)
     detections = together([one.detections for one in kept.values()], second_look=second_look)
     return OutOfFold(detections, table, pd.DataFrame(rows, columns=_COLUMNS), looks, trust, partial)
 
@@ -260,7 +262,8 @@ def _account(fold_of: pd.Series, kept: Mapping[int, Kept]) -> pd.DataFrame:
 
 def _row(model: FoldModel, note: dict[str, Any], kept: Kept, snapshot: Snapshot) -> dict[str, Any]:
     """Row of a model, with its score on the annotations it was not trained on."""
-    held = [path for path in model.judged if path in set(kept.judged)]
+    judged = set(kept.judged)
+    held = [path for path in model.judged if path in judged]
     ap50 = np.nan
     if held:
         found = kept.detections

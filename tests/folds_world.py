@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from obdb_lib import tuning
+from obdb_lib import kept_detections, tuning
+from obdb_lib.checkpoints import load_detector
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.frames import FrameStore
 from obdb_lib.models import Detector
@@ -62,3 +63,4 @@ class Trainings:
 
         patch.setattr(tuning, "fit", fit)
         patch.setattr(tuning.Workbench, "detector", lambda bench, variant: quick(real_detector(bench, variant)))
+        patch.setattr(kept_detections, "load_detector", lambda path: quick(load_detector(path)))

@@ -47,10 +47,11 @@ ROWS: list[tuple[str, ...]] = [
         *("metric_figures", "stored_runs"),
         *("gaussian", "bayesian", "search_space", "search_algorithms", "search_objective", "search_record"),
         *("search_report", "search_run", "early_stopping", "dashboard", "full_runs"),
-        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold"),
+        *("fold_plan", "fold_training", "kept_detections", "trust", "out_of_fold", "fix_effect", "fix_words"),
     ),
     (
-        *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance", "finder", "hide_boxes"),
+        *("explained", "candidates", "twin_frames", "evidence", "likeness", "acceptance"),
+        *("finder", "ranking", "hide_boxes", "look_again"),
         *("suggest", "review", "decision_log", "repair", "static_scene", "memory", "recorded", "rules"),
     ),
     ("cvat",),

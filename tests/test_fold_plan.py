@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from obdb_lib import fold_plan
 from obdb_lib.errors import SplitError
-from obdb_lib.fold_plan import NO_FOLD, FoldPlan, plan_folds
+from obdb_lib.fold_plan import NO_FOLD, FoldPlan, blank_frames, plan_folds
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import by_groups, every_nth
 from tests.folds_world import twins, videos
@@ -102,6 +105,33 @@ def test_frame_whose_twins_lie_in_every_training__is_judged_all_the_same_and_tol
         unannotated=["x.png"],
     )
     assert sum("x.png" in model.unannotated for model in given.models) == 1
+
+
+def test_blank_frames__are_those_of_tasks_without_any_box() -> None:
+    assert blank_frames(SNAPSHOT) == [], "an empty frame of an annotated task is a negative"
+    blank = task("FieldData 20210101000000 1L GH019999", frames=2)
+    snapshot = snapshot_of([*videos(2), blank])
+    assert blank_frames(snapshot) == [place["name"] for place in blank.meta["frames"]]
+
+
+def test_dealing_is_kept__for_the_search_may_end_otherwise_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"duplicates": twins(PATHS), "k": 3, "folder": tmp_path}
+    first = plan_folds(SNAPSHOT, **asked)
+    real = fold_plan.k_folds
+    monkeypatch.setattr(fold_plan, "k_folds", lambda *args, **more: real(*args, **more)[::-1])
+    other = plan_folds(SNAPSHOT, **{**asked, "folder": tmp_path / "elsewhere"})
+    assert not other.fold_of.equals(first.fold_of)
+    pd.testing.assert_series_equal(plan_folds(SNAPSHOT, **asked).fold_of, first.fold_of)
+    joined = {**asked, "duplicates": twins(PATHS, (PATHS[0], PATHS[7]))}
+    for changed in ({**asked, "seed": 4}, {**asked, "k": 2}, {**asked, "group_by": ["task"]}, joined):
+        plan_folds(SNAPSHOT, **changed)
+    kept = sorted(tmp_path.glob("folds-*.json"))
+    assert len(kept) == 5, "what is dealt otherwise has a file of its own"
+    for file in kept:
+        file.write_text("cut")
+    pd.testing.assert_series_equal(plan_folds(SNAPSHOT, **asked).fold_of, other.fold_of)
 
 
 def test_wrong_numbers__are_told() -> None:

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from obdb_lib import frames
-from obdb_lib.frames import FrameStore, decode
+from obdb_lib.errors import FrameError
+from obdb_lib.frames import FrameStore, decode, frames_below
 from obdb_lib.images import ORIENTATION, UNREADABLE
 
 
@@ -92,3 +93,19 @@ def test_a_damaged_frame__is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(FILES["jpeg"]()[:300])
     with pytest.raises(frames.FrameError, match=r"a\.jpg cannot be read .*[Tt]runcated.*replace the file"):
         FrameStore([tmp_path]).load("a.jpg")
+
+
+def test_frames_below_a_folder__are_all_its_pictures_and_are_found_again(tmp_path: Path) -> None:
+    folder = tmp_path / "new field"
+    for name in ("b.PNG", "deep/a.jpg", "notes.txt", ".hidden/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    names = frames_below(folder)
+    assert names == ["new field/b.PNG", "new field/deep/a.jpg"]
+    store = FrameStore([tmp_path / "elsewhere", folder.parent])
+    assert [store.path(name) for name in names] == [folder / "b.PNG", folder / "deep/a.jpg"]
+    with pytest.raises(FrameError, match="is no folder; name the folder"):
+        frames_below(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FrameError, match="holds no picture"):
+        frames_below(tmp_path / "empty")

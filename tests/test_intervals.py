@@ -80,6 +80,26 @@ def test_a_paired_difference_is_sure_where_two_intervals_overlap() -> None:
         paired_difference(first, match_detections(worse, truth, img_paths[:-1], CLASSES), groups)
 
 
+def test_several_trainings_a_side_are_compared_by_their_mean() -> None:
+    detections, truth, img_paths = random_tables(60, 10, seed=2)
+    groups = pd.Series(range(60), index=img_paths)
+    dice = np.random.default_rng(0)
+    tables = [detections[dice.random(len(detections)) < share] for share in (0.9, 0.7, 1.0, 0.8)]
+    first, other, second, last = (match_detections(table, truth, img_paths, CLASSES) for table in tables)
+    alone = [paired_difference(a, b, groups, resamples=200).table for a, b in ((first, second), (other, last))]
+    found = paired_difference([first, other], [second, last], groups, resamples=200).table
+    for name in ("ap50_first", "ap_second", "ap50_difference"):
+        np.testing.assert_allclose(found[name], (alone[0][name] + alone[1][name]) / 2)
+    widths = [float(table["ap50_high"][0] - table["ap50_low"][0]) for table in (*alone, found)]
+    assert widths[2] < max(widths[:2]), "what happens to one training alone is averaged out"
+    pd.testing.assert_frame_equal(paired_difference([first], [second], groups, resamples=200).table, alone[0])
+    for wrong in ([[first], [second, last]], [[], []]):
+        with pytest.raises(DatasetError, match="as many detectors"):
+            paired_difference(*wrong, groups)
+    with pytest.raises(DatasetError, match="only on the same frames"):
+        paired_difference([first, match_detections(tables[1], truth, img_paths[:-1], CLASSES)], [second, last], groups)
+
+
 def test_few_groups_and_one_that_rules_are_said() -> None:
     detections, truth, img_paths = random_tables(12, 4)
     matches = match_detections(detections, truth, img_paths, CLASSES)

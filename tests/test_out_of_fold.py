@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from obdb_lib import kept_detections
-from obdb_lib.cache import read_json
 from obdb_lib.checkpoints import Checkpoint, cpu_state, load_checkpoint, save_checkpoint
 from obdb_lib.detecting import DETECTION_COLUMNS, LOOKS
 from obdb_lib.errors import CacheError, DatasetError, SettingsError, TrainingError
@@ -148,9 +147,11 @@ def test_second_call__makes_nothing_twice(
     assert "look" not in plain.detections.columns
     pd.testing.assert_frame_equal(plain.detections, first.plain().drop(columns="look"), check_dtype=False)
     assert (len(trainings.train), sum(detected)) == (2, 18), "the same models look again"
-    for note in (tmp_path / "folds").glob("*/trained.json"):
-        stored = read_json(note)
-        assert {load_checkpoint(p).run_id for p in first.checkpoints.values()} >= {stored["run_id"]}
+    left = list(tmp_path.rglob("*.pth"))
+    assert sorted(left) == sorted(first.checkpoints.values()), "one file a model stays on the disk"
+    left[0].unlink()
+    assert asked(world, tmp_path, k=2).frames.equals(first.frames)
+    assert len(trainings.train) == 3, "a checkpoint that was thrown away is made again"
 
 
 def test_another_recipe__is_another_model(world: World, tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_frames_without_annotations__are_judged_by_all_models(
     assert (inside["judges"].map(len) == 2).all()
     assert len(inside) == 14
     assert set(found.detections["img_path"]) & set(new)
-    assert "6 frames without annotations were judged by models that never saw them" in found.trust
+    assert "6 frames without annotations were judged by models that were not trained on them" in found.trust
     assert "2 of 3 models" in found.trust
     assert "33% of the frames" in found.trust
     (tmp_path / "images" / "cut.png").write_bytes(frames.path(new[0]).read_bytes())
@@ -280,6 +281,21 @@ def test_tasks_that_settings_leave_out__train_none_and_are_judged(
     tasks = snapshot.frames.set_index("img_path")["task_name"]
     assert {tasks[path] for train in trainings.train for path in train} == set(names[:4])
     assert (found.frames["judges"].map(len) == 1).sum() == 17
+
+
+def test_start_from_an_earlier_model__costs_trust_and_is_told(
+    world: World, tmp_path: Path, trainings: Trainings
+) -> None:
+    snapshot, frames = world
+    detector = build_detector("mobilenet_v2", snapshot.classes, image_size=64)
+    start = tmp_path / "earlier.pth"
+    save_checkpoint(start, Checkpoint(detector.spec, cpu_state(detector)))
+    block = {"mobilenet_v2": {"pretrained_model_path": str(start)}}
+    settings = Settings.parse({**SETTINGS.dump(), **block})
+    same = twins(snapshot.frames["img_path"].tolist())
+    found = out_of_fold(snapshot, frames, settings, duplicates=same, save_dir=tmp_path, stop=lambda: True)
+    assert f"all began with the weights of {start}" in found.trust
+    assert "began" not in asked(world, tmp_path, stop=lambda: True).trust
 
 
 def test_mistakes__are_told(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

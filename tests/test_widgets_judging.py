@@ -22,6 +22,7 @@ from widgets import (
     cluster_score_chart,
     confusion_chart,
     failure_sheet,
+    fix_effect_chart,
     frame_sheet,
     honest_chart,
     interval_chart,
@@ -215,6 +216,21 @@ def test_other_charts_say_what_they_show() -> None:
     figure = cluster_score_chart(scores)
     assert len(figure.data[0].y) == 20
     assert "the worst 20 of 30" in figure.layout.title.text
+
+
+def test_effect_of_a_fix__is_drawn_with_its_sign_and_both_scores() -> None:
+    rows = [("as it was", "mAP50", 0.6, 0.58, -0.02, -0.05, 0.01), ("repaired", "mAP50", 0.5, 0.6, 0.1, 0.04, 0.17)]
+    table = pd.DataFrame(rows, columns=["val", "measure", "before", "after", "difference", "low", "high"])
+    dots = fix_effect_chart(table).data[0]
+    assert list(dots.y) == [
+        "mAP50, val as it was: 0.60 before, 0.58 after",
+        "mAP50, val repaired: 0.50 before, 0.60 after",
+    ]
+    assert list(dots.x) == [-0.02, 0.1]
+    assert dots.marker.color[0] != dots.marker.color[1], "only the second is surely above 0"
+    assert dots.text[1] == "+0.10 [+0.04, +0.17]"
+    with pytest.raises(DatasetError, match="fix_effect_chart needs rows"):
+        fix_effect_chart(table.iloc[:0])
 
 
 def test_cluster_scores__of_few_boxes_stand_pale_below_and_counts_name_their_score() -> None:

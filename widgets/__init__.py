@@ -13,7 +13,14 @@ from widgets.dashboard_view import show_dashboard
 from widgets.duplicate_sheet import duplicate_sheet
 from widgets.failure_browser import FailureBrowser, failure_sheet
 from widgets.frame_view import FrameBrowser, frame_sheet
-from widgets.judge_charts import cluster_score_chart, honest_chart, interval_chart, pr_chart, sweep_chart
+from widgets.judge_charts import (
+    cluster_score_chart,
+    fix_effect_chart,
+    honest_chart,
+    interval_chart,
+    pr_chart,
+    sweep_chart,
+)
 from widgets.map_picture import static_map
 from widgets.page_frame import page_frame
 from widgets.run_monitor import RunMonitor, run_monitor
@@ -41,6 +48,7 @@ __all__ = [
     "curves_chart",
     "duplicate_sheet",
     "failure_sheet",
+    "fix_effect_chart",
     "frame_sheet",
     "history_chart",
     "honest_chart",

@@ -27,10 +27,17 @@ SAME_BOX_IOU = 0.95
 PAGE_SIZE, MOST_TILES = 40, 200
 
 
+SCRIPTS = (
+    *("review_draw.js", "review_frame.js", "review_grid.js", "review_bars.js"),
+    *("review_screen.js", "review_acts.js", "box_review.js"),
+)
+"""One module in parts, each built on those before it."""
+
+
 class ReviewScreen(PlainWidget):
     """Traits of the box review, and how they are filled. ``BoxReview`` adds the acts."""
 
-    _esm = joined("review_draw.js", "review_frame.js", "review_grid.js", "review_bars.js", "box_review.js")
+    _esm = joined(*SCRIPTS)
     _css = joined("box_review.css", "review_grid.css")
 
     _queue: ReviewQueue
@@ -79,6 +86,18 @@ class ReviewScreen(PlainWidget):
             "kinds": [[kind, KIND_NAMES.get(kind, kind)] for kind in queue.kinds],
             "classes": sorted({str(one["object_class"]) for one in queue.items}),
         }
+
+    def _go(self, place: int, standing: Mapping[str, Record]) -> None:
+        """Show a suggestion, and in the grid its page."""
+        self._filling = True
+        try:
+            with self.hold_sync():
+                self.index = place
+                if place in self._queue.position:
+                    self.page = self._queue.position[place] // self.page_size
+                self._refresh(standing)
+        finally:
+            self._filling = False
 
     def _refresh(self, standing: Mapping[str, Record]) -> None:
         """Fill the traits of the view that is shown."""

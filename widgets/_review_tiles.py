@@ -33,7 +33,7 @@ WORKERS = 2
 
 
 class TileMaker:
-    """Makes the crops that a page asks for, one frame after the other; all crops of a frame once it is decoded.
+    """Makes the crops that a page asks for, one frame after the other.
 
     Args:
         queue: the suggestions.
@@ -87,10 +87,15 @@ class TileMaker:
                     return
                 path = self._pending.pop(0)
                 self._busy.add(path)
-            made = self._cut_all(path)
+                wanted = [one for one in self._queue.by_path[path] if str(one["_id"]) in self._wanted]
+            # What a person waits for is cut alone; made ready for later pages, a frame gives all its crops at once.
+            made = self._cut(path, wanted or self._queue.by_path[path])
             with self._lock:
                 self._busy.discard(path)
                 self._keep(made)
+                cut = {str(record["id"]) for record, _ in made}
+                if any(self._path(name) == path for name in self._wanted - cut):
+                    self._pending.insert(0, path)  # asked for while this frame was in hand
                 now = [one for one in made if str(one[0]["id"]) in self._wanted]
                 self._wanted -= {str(record["id"]) for record, _ in now}
             if now:
@@ -110,8 +115,7 @@ class TileMaker:
         while len(self._made) > KEPT_TILES:
             self._made.popitem(last=False)
 
-    def _cut_all(self, path: str) -> list[tuple[Record, bytes]]:
-        suggestions = self._queue.by_path[path]
+    def _cut(self, path: str, suggestions: Sequence[Record]) -> list[tuple[Record, bytes]]:
         try:
             pixels = checked_frame(path, self._load_frame)
             return [tile(str(one["_id"]), one["points"], pixels) for one in suggestions]

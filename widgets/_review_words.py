@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from obdb_lib.boxes import BoxSet, iou_matrix
 from widgets._review_queue import kind_of, number
 
 Record = dict[str, Any]
@@ -20,7 +23,7 @@ ACCEPT_DOES = {
     "bad_location": "move the annotation to this box",
     "spurious": "remove the annotation",
 }
-EVIDENCE_NAMES = {"second_look": "second look", "folds": "agreement of folds", "twins": "seen in twin frames"}
+EVIDENCE_NAMES = {"second_look": "second look", "folds": "folds agree", "twins": "twin frames"}
 
 
 def proposal(suggestion: Record) -> str:
@@ -34,15 +37,23 @@ def proposal(suggestion: Record) -> str:
     if kind == "swapped_class":
         return f"{was}, the model sees {seen}"
     if kind == "bad_location":
-        overlap = number(suggestion.get("overlap"))
-        fits = f"overlaps that box by {overlap:.2f}" if overlap is not None else "is another box"
-        return f"{was}; what the model sees ({seen}) {fits}"
+        overlap = _overlap(suggestion)
+        fits = "lies elsewhere" if overlap is None else f"shares {overlap:.0%} with that box"
+        return f"{was}, what the model sees ({seen}) {fits}"
     if kind == "spurious":
         best = f" (best {name} here: {score:.2f})" if score else ""
         return f"{was if annotated else f'annotated as {name}'}, the model sees no such plant{best}"
     if kind == "missing":
         return f"not annotated, the model sees {seen}"
     return f"{kind}: the model sees {seen}"
+
+
+def _overlap(suggestion: Record) -> float | None:
+    """Overlap (IoU) of the box proposed with the one annotated; None when that is not known."""
+    if not suggestion.get("annotation_points"):
+        return None
+    boxes = (np.array([suggestion[key]], dtype=np.float32) for key in ("points", "annotation_points"))
+    return float(iou_matrix(*(BoxSet(box) for box in boxes))[0, 0])
 
 
 def accept_does(suggestion: Record, object_class: str = "") -> str:

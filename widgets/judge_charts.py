@@ -207,6 +207,34 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def fix_effect_chart(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
+    """Did the fix help: the difference of each measure on val as it was and on the repaired val, with its interval.
+
+    Args:
+        table: ``fix_effect.FixEffect.table``: val, measure, before, after, difference, low, high.
+
+    Raises:
+        DatasetError: a column is missing or no pair of trainings is finished yet.
+    """
+    _need(table, ("val", "measure", "before", "after", "difference", "low", "high"), "fix_effect_chart")
+    shown = table.assign(
+        label=[
+            f"{row.measure}, val {row.val}: {row.before:.2f} before, {row.after:.2f} after"
+            for row in table.itertuples(index=False)
+        ]
+    )
+    return interval_chart(
+        shown,
+        value="difference",
+        low="low",
+        high="high",
+        name="label",
+        zero=True,
+        axis="after the fix less before",
+        title=title or "Did repairing the annotations help the detector?",
+    )
+
+
 def cluster_score_chart(scores: pd.DataFrame, *, most: int = 20, title: str | None = None) -> go.Figure:
     """AP50 of each cluster, the worst on top, with its boxes; clusters of few boxes are pale and stand below.
 

@@ -35,7 +35,7 @@ from obdb_lib.stages import STAGES, read_result
 from tests.benchmarks._bars import arguments, bar, report
 from tests.browser.harness import CHROMIUM, CHROMIUM_FLAGS, MAP_CANVAS, LabPage, LabServer
 from tests.conftest import PROJECT, SHARED
-from tests.worlds import LOW_SCORE, tiny_settings
+from tests.worlds import tiny_settings
 
 SESAME = SHARED / "data" / "sesame"
 SHORTEST = {"image_size": 128, "max_train_epochs": 1, "max_num_trials": 1}
@@ -129,7 +129,7 @@ def measure(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def measure_quickly(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The same of the tiny sample and a few photographs, both at once: small runs mostly import, on one core."""
-    small: dict[str, object] = {"SETTINGS": str(tiny_settings(work, **SHORTEST)), "MIN_SCORE": LOW_SCORE}
+    small: dict[str, object] = {"SETTINGS": str(tiny_settings(work, **SHORTEST)), "FOLDS": 0, "HIDE_SHARES": []}
     photographs = few_photographs(work / "photographs")
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         sample = pool.submit(quick_batch, work / "sample", {**small, "SAMPLE_SIZE": "tiny"})

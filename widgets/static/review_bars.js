@@ -1,10 +1,10 @@
-// Review of suggested boxes, part 4 of 5: what stands around the pictures - progress, menus, facts, buttons, help.
+// Review of suggested boxes, part 4 of 7: what stands around the pictures - progress, menus, facts, buttons, help.
 
 const BUTTONS = [
   ["accept", "✓", "Accept", "a"], ["reject", "✕", "Reject", "r"], ["skip", "○", "Skip", "s"],
-  ["undo", "↶", "Undo", "u"], ["redo", "↷", "Redo", "U"], ["previous", "←", "Previous", "p"], ["next", "→", "Next", "n"],
-  ["zoom", "⌕", "Zoom", "z"], ["edit", "✎", "Edit box", "e"], ["reset", "⟲", "Reset", "x"],
-  ["accept_page", "✓✓", "Accept the page", "⇧⏎"], ["grid", "▦", "Crops", "g"], ["frame", "▣", "Frame", "⏎"], ["help", "?", "Help", "?"],
+  ["undo", "↶", "Undo", "u"], ["redo", "↷", "Redo", "U"], ["previous", "←", "Prev", "p"], ["next", "→", "Next", "n"],
+  ["zoom", "⌕", "Zoom", "z"], ["edit", "✎", "Edit", "e"], ["reset", "⟲", "Reset", "x"],
+  ["accept_page", "✓✓", "Accept the page", "⇧⏎"], ["grid", "▦", "Crops", "g"], ["frame", "▣", "Frame", "⏎"], ["help", "?", "", "?"],
 ];
 const HELP = [
   ["Everywhere", [
@@ -55,7 +55,8 @@ function build(el) {
     row.append(element("span", `obdb-line obdb-line-${kind}`), element("span", "", text));
     key.append(row);
   }
-  side.append(crop, facts, key);
+  stage.append(key);
+  side.append(crop, facts);
   main.append(stage, side);
   const buttons = element("div", "obdb-buttons");
   const confirm = element("div", "obdb-confirm");
@@ -96,7 +97,7 @@ function draw_facts(model, facts, select, draft) {
   ].filter(Boolean).join(" ");
   const rows = [
     ["Score", percent(item.score)], ["Likely", item.probability === null ? "" : `${Math.round(100 * item.probability)} % to be accepted`],
-    ...item.evidence, ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
+    ["Also", item.evidence.map(([name, value]) => `${name} ${value}`).join(", ")], ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
     ["Verdict", item.verdict ? `${item.verdict} ${became}`.trim() : "none yet"],
     ["Edited", changes ? `${changes}; x resets` : ""],
   ];

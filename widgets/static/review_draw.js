@@ -1,11 +1,11 @@
-// Review of suggested boxes, part 1 of 5 (joined by Python into one module): drawing boxes on a canvas.
+// Review of suggested boxes, part 1 of 7 (joined by Python into one module): drawing boxes on a canvas.
 
 // Told apart by line as well as by colour (Okabe and Ito's).
 const STYLES = {
   annotation: { colour: "#56B4E9", width: 2, dash: [] },
   concerned: { colour: "#0072B2", width: 4, dash: [12, 4, 3, 4], light: true },
   other: { colour: "#F0E442", width: 2, dash: [7, 5] },
-  detection: { colour: "#CC79A7", width: 2, dash: [2, 3] },
+  detection: { colour: "#CC79A7", width: 2, dash: [4, 3] },
   proposed: { colour: "#E69F00", width: 2, dash: [3, 4] },
   candidate: { colour: "#E69F00", width: 4, dash: [] },
 };

@@ -1,4 +1,4 @@
-// Review of suggested boxes, part 2 of 5: one suggestion on its frame, with zoom, pan and a box that can be changed.
+// Review of suggested boxes, part 2 of 7: one suggestion on its frame, with zoom, pan and a box that can be changed.
 
 const ZOOM_SCALE = 3; // the zoomed picture shows this many box sides
 const ZOOM_STEP = 1.3;
@@ -6,6 +6,7 @@ const MOST_SCALE = 16; // CSS px of one pixel of the frame
 const REST_MS = 150; // a view that rests this long is worth its full resolution
 const REACH = 11; // a handle is caught from this far, CSS px
 const LEAST_SIDE = 2; // of a box, frame px
+const BELOW = { detection: 1, concerned: 1 }; // their labels stand under the box
 const CURSORS = { n: "ns-resize", s: "ns-resize", e: "ew-resize", w: "ew-resize", nw: "nwse-resize", se: "nwse-resize", ne: "nesw-resize", sw: "nesw-resize", move: "move" };
 
 // `hooks`: region(rect, width) asks for a part in full resolution, edited(points) tells of a changed box.
@@ -36,7 +37,7 @@ function frame_view(canvas, hooks) {
     }
     for (const [image, rect] of state.layers) draw_layer(context, view, image, rect);
     for (const box of state.boxes) {
-      draw_box(context, view, box.points, STYLES[box.kind], box.label, box.kind === "detection");
+      draw_box(context, view, box.points, STYLES[box.kind], box.label, box.kind in BELOW);
     }
     if (state.points) draw_box(context, view, state.item.points, STYLES.proposed, "");
     const shown = candidate();

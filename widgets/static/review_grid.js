@@ -1,4 +1,4 @@
-// Review of suggested boxes, part 3 of 5: a page of many suggestions as crops.
+// Review of suggested boxes, part 3 of 7: a page of many suggestions as crops.
 
 const KEPT_PICTURES = 800;
 const SIGNS = { accepted: "✓", rejected: "✕", skipped: "○" };

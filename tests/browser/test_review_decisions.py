@@ -1,0 +1,374 @@
+"""Every kind of decision, by keys and by mouse, read back from MongoDB; the kernel is killed in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from obdb_lib.review import Journal, fold
+from obdb_lib.store import Store
+from tests.browser.conftest import OpenLab
+from tests.browser.harness import LabPage, save_notebook
+from tests.review_world import suggestions
+
+DATABASE = "review_in_browser"
+PAGE = 8
+QUEUE = suggestions()
+ORDER = [one["_id"] for one in sorted(QUEUE, key=lambda one: -one["probability"])]
+CELL = f"""
+from obdb_lib.review import Journal
+from obdb_lib.store import open_store
+from tests import review_world as world
+from widgets import BoxReview
+
+queue = world.suggestions()
+review = BoxReview(
+    queue, annotations=world.annotations, load_frame=world.load_frame, detections=world.detections,
+    journal=Journal(open_store(), who="ann", queue=queue), classes=["purslane"], view="grid", page_size={PAGE},
+)
+review
+"""
+ROOT = ".obdb-review"
+CLASSES = ["nutsedge", "purslane", "sesame"]
+
+
+@pytest.fixture(scope="module")
+def opened(open_module_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> LabPage:
+    root = tmp_path_factory.mktemp("decisions")
+    save_notebook(root / "review.ipynb", [CELL])
+    lab = open_module_lab(root, env={"OBDB_DATABASE": DATABASE, "OBDB_DATA_CACHE": str(data_cache)})
+    lab.open_notebook("review.ipynb")
+    return lab
+
+
+@pytest.fixture
+def store(data_cache: Path) -> Iterator[Store]:
+    with Store(database=DATABASE) as opened:
+        opened._db.decisions.delete_many({})
+        yield opened
+
+
+@pytest.fixture
+def lab(opened: LabPage, store: Store) -> LabPage:
+    """The grid of a fresh journal, its first page there, and the keys on."""
+    start(opened)
+    return opened
+
+
+def start(lab: LabPage) -> None:
+    lab.run_all()
+    lab.page.locator(ROOT).evaluate("(node) => node.scrollIntoView({block: 'start'})")
+    ready(lab)
+    lab.page.locator(f"{ROOT} .obdb-place").click()
+
+
+def ready(lab: LabPage) -> None:
+    tiles = lab.page.locator(f"{ROOT} .obdb-tile[data-ready=yes]")
+    lab.wait_for(lambda: tiles.count() == lab.page.locator(f"{ROOT} .obdb-tile").count() > 0, "the crops of the page")
+
+
+def cursor(lab: LabPage, name: str) -> None:
+    lab.wait_for(lambda: lab.page.locator(ROOT).get_attribute("data-cursor") == name, f"the cursor on {name}")
+
+
+def shown(lab: LabPage, name: str) -> None:
+    lab.wait_for(lambda: lab.page.locator(ROOT).get_attribute("data-shown") == name, f"{name} on its frame")
+
+
+def message(lab: LabPage, part: str) -> None:
+    text = lab.page.locator(f"{ROOT} .obdb-message")
+    lab.wait_for(lambda: part in text.inner_text(), f"the message {part!r}")
+
+
+def tile(lab: LabPage, name: str) -> Any:
+    return lab.page.locator(f"{ROOT} .obdb-tile[data-id={name}]")
+
+
+def entries(lab: LabPage, store: Store, count: int) -> list[dict[str, Any]]:
+    lab.wait_for(lambda: len(store.decisions()) >= count, f"{count} entries in MongoDB")
+    return store.decisions()
+
+
+def said(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(entry["suggestion_id"], entry["verdict"]) for entry in found]
+
+
+def kill_kernel(lab: LabPage) -> None:
+    """kill -9 of the kernel process; waits for the one that JupyterLab starts in its place."""
+    number = lab.eval_in_kernel("__import__('os').getpid()")
+    lab._kernel_thread.submit(lab._hang_up).result(10)
+    os.kill(number, signal.SIGKILL)
+    button = lab.page.locator(".jp-Dialog button")  # Lab tells the person that the kernel died
+    lab.wait_for(lambda: button.count() > 0, "Lab's word of the dead kernel")
+    button.first.click()
+    lab.wait_for(lambda: lab.eval_in_kernel("__import__('os').getpid()") != number, "the new kernel to answer")
+    lab.wait_for(
+        lambda: lab.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
+        ),
+        "an idle kernel",
+    )
+
+
+def test_crops_by_keys(lab: LabPage, store: Store) -> None:
+    keys = lab.page.keyboard
+    cells = [cell["source"] for cell in lab.notebook()["cells"]]
+    lab.screenshot("grid")
+    cursor(lab, ORDER[0])
+    keys.press("a")
+    keys.press("r")
+    keys.press("s")
+    cursor(lab, ORDER[3])
+    keys.press(str(CLASSES.index("purslane") + 1))
+    assert "→ purslane" in tile(lab, ORDER[3]).inner_text()
+    keys.press("a")
+    found = entries(lab, store, 4)
+    assert said(found) == list(zip(ORDER[:4], ["accept", "reject", "skip", "accept"], strict=True))
+    assert [entry["object_class"] for entry in found] == ["sesame", "sesame", "sesame", "purslane"]
+    assert {entry["who"] for entry in found} == {"ann"}
+    keys.press("u")
+    cursor(lab, ORDER[3])
+    keys.press("u")
+    cursor(lab, ORDER[2])
+    keys.press("U")
+    cursor(lab, ORDER[2])
+    lab.wait_for(lambda: tile(lab, ORDER[2]).get_attribute("data-verdict") == "skipped", "the skip again")
+    assert said(entries(lab, store, 7))[4:] == [(ORDER[3], "undo"), (ORDER[2], "undo"), (ORDER[2], "skip")]
+    keys.press("x")
+    for key, name in (("Home", 0), ("ArrowRight", 1), ("End", PAGE - 1), ("ArrowLeft", PAGE - 2)):
+        keys.press(key)
+        cursor(lab, ORDER[name])
+    keys.press("Shift+Enter")
+    confirm = lab.page.locator(f"{ROOT} .obdb-confirm")
+    assert "Accept all 5 on this page" in confirm.inner_text()
+    lab.screenshot("grid-confirm")
+    keys.press("Escape")
+    assert not confirm.is_visible()
+    assert len(store.decisions()) == 7
+    keys.press("Shift+Enter")
+    keys.press("Enter")
+    message(lab, "Accepted 5 on this page")
+    assert said(entries(lab, store, 12))[7:] == [(name, "accept") for name in ORDER[3:PAGE]]
+    cursor(lab, ORDER[PAGE])
+    ready(lab)
+    assert "Page 2 of 3" in lab.page.locator(f"{ROOT} .obdb-place").inner_text()
+    keys.press("p")
+    cursor(lab, ORDER[0])
+    lab.screenshot("grid-decided")
+    assert [cell["source"] for cell in lab.notebook()["cells"]] == cells, "Lab's own shortcuts stay quiet"
+    assert len(lab.notebook()["cells"]) == 1
+
+
+def test_frame_by_keys(lab: LabPage, store: Store) -> None:
+    keys = lab.page.keyboard
+    keys.press("ArrowRight")
+    keys.press("Enter")
+    shown(lab, ORDER[1])
+    lab.screenshot("frame")
+    proposed = next(one["points"] for one in QUEUE if one["_id"] == ORDER[1])
+    keys.press("z")
+    keys.press("e")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowLeft", "Shift+ArrowDown"):
+        keys.press(key)
+    lab.screenshot("frame-editing")
+    assert "box; x resets" in lab.page.locator(f"{ROOT} .obdb-facts").inner_text()
+    keys.press("x")
+    assert "x resets" not in lab.page.locator(f"{ROOT} .obdb-facts").inner_text()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Shift+ArrowLeft", "Shift+ArrowDown"):
+        keys.press(key)
+    keys.press("Escape")
+    keys.press(str(CLASSES.index("nutsedge") + 1))
+    keys.press("a")
+    shown(lab, ORDER[2])
+    (entry,) = entries(lab, store, 1)
+    assert (entry["suggestion_id"], entry["object_class"]) == (ORDER[1], "nutsedge")
+    moved = [new - old for new, old in zip(entry["points"], proposed, strict=True)]
+    step = moved[1]  # one step down
+    assert step > 0
+    assert moved == pytest.approx([2 * step, step, step, 2 * step], abs=0.05)
+    keys.press("u")
+    shown(lab, ORDER[1])
+    keys.press("U")
+    shown(lab, ORDER[1])
+    again = entries(lab, store, 3)[-1]
+    assert (again["points"], again["object_class"]) == (entry["points"], "nutsedge")
+    before = lab.page.locator(f"{ROOT} .obdb-stage canvas").get_attribute("data-view")
+    keys.press("+")
+    keys.press("Shift+ArrowRight")
+    view = lab.page.locator(f"{ROOT} .obdb-stage canvas")
+    lab.wait_for(lambda: view.get_attribute("data-view") != before, "zoom and pan")
+    keys.press("n")
+    shown(lab, ORDER[2])
+    keys.press("r")
+    shown(lab, ORDER[3])
+    keys.press("s")
+    shown(lab, ORDER[4])
+    assert said(entries(lab, store, 5))[3:] == [(ORDER[2], "reject"), (ORDER[3], "skip")]
+    keys.press("Escape")
+    cursor(lab, ORDER[4])
+    assert tile(lab, ORDER[1]).get_attribute("data-verdict") == "accepted"
+
+
+def test_crops_by_mouse(lab: LabPage, store: Store) -> None:
+    def button(name: str) -> Any:
+        return lab.page.locator(f"{ROOT} .obdb-button-{name}")
+
+    tile(lab, ORDER[2]).click()
+    cursor(lab, ORDER[2])
+    button("accept").click()
+    cursor(lab, ORDER[3])
+    tile(lab, ORDER[5]).hover()
+    tile(lab, ORDER[5]).locator(".obdb-tile-reject").click()
+    cursor(lab, ORDER[6])
+    button("skip").click()
+    cursor(lab, ORDER[7])
+    assert said(entries(lab, store, 3)) == [(ORDER[2], "accept"), (ORDER[5], "reject"), (ORDER[6], "skip")]
+    button("undo").click()
+    cursor(lab, ORDER[6])
+    button("redo").click()
+    assert said(entries(lab, store, 5))[3:] == [(ORDER[6], "undo"), (ORDER[6], "skip")]
+    button("accept_page").click()
+    lab.page.locator(f"{ROOT} .obdb-yes").click()
+    message(lab, "Accepted 5 on this page")
+    assert {name for name, verdict in said(entries(lab, store, 10))[5:] if verdict == "accept"} == {
+        ORDER[number] for number in (0, 1, 3, 4, 7)
+    }
+    lab.page.locator(f"{ROOT} .obdb-menu-only_kind").select_option("spurious")
+    lab.wait_for(lambda: lab.page.locator(f"{ROOT} .obdb-tile").count() == 4, "the boxes without a plant")
+    ready(lab)
+    assert all(name.endswith("n5") for name in lab.eval_in_kernel("[t['id'] for t in review.tiles]"))
+    lab.page.locator(f"{ROOT} .obdb-menu-only_kind").select_option("")
+    lab.page.locator(f"{ROOT} .obdb-menu-order").select_option("uncertain")
+    lab.wait_for(lambda: lab.eval_in_kernel("review.tiles[0]['id']") in ("f0n3", "f1n3", "f2n3", "f3n3"), "the order")
+
+
+def test_frame_by_mouse(lab: LabPage, store: Store) -> None:
+    mouse = lab.page.mouse
+    tile(lab, ORDER[0]).dblclick()
+    shown(lab, ORDER[0])
+    canvas = lab.page.locator(f"{ROOT} .obdb-stage canvas")
+    bounds = canvas.bounding_box()
+    assert bounds is not None
+
+    def view() -> list[float]:
+        return [float(part) for part in str(canvas.get_attribute("data-view")).split()]
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        left, top, scale = view()
+        return bounds["x"] + (x - left) * scale, bounds["y"] + (y - top) * scale
+
+    def drag(start: tuple[float, float], right: float, down: float) -> None:
+        mouse.move(*start)
+        mouse.down()
+        mouse.move(start[0] + right / 2, start[1] + down / 2)
+        mouse.move(start[0] + right, start[1] + down)
+        mouse.up()
+
+    whole = view()
+    x1, y1, x2, y2 = next(one["points"] for one in QUEUE if one["_id"] == ORDER[0])
+    middle = ((x1 + x2) / 2, (y1 + y2) / 2)
+    mouse.move(*at(*middle))
+    mouse.wheel(0, -400)
+    lab.wait_for(lambda: view()[2] > 2 * whole[2], "the zoom at the pointer")
+    place = at(*middle)
+    drag(at(x1 - 60, y1 - 40), 50, 30)
+    lab.wait_for(lambda: abs(at(*middle)[0] - place[0] - 50) < 1 and abs(at(*middle)[1] - place[1] - 30) < 1, "the pan")
+    scale = view()[2]
+    lab.page.locator(f"{ROOT} .obdb-button-edit").click()
+    drag(at(*middle), 24, 12)
+    drag(at(x2 + 24 / scale, y2 + 12 / scale), 16, 20)  # the lower right handle of the moved box
+    lab.screenshot("frame-edited")
+    lab.page.locator(f"{ROOT} .obdb-class").select_option("purslane")
+    lab.page.locator(f"{ROOT} .obdb-button-accept").click()
+    shown(lab, ORDER[1])
+    (entry,) = entries(lab, store, 1)
+    wanted = [x1 + 24 / scale, y1 + 12 / scale, x2 + 40 / scale, y2 + 32 / scale]
+    assert entry["points"] == pytest.approx(wanted, abs=1.5)
+    assert (entry["object_class"], entry["kind"], entry["snapshot_id"]) == ("purslane", "missing", "snap")
+    lab.page.locator(f"{ROOT} .obdb-button-reject").click()
+    shown(lab, ORDER[2])
+    lab.page.locator(f"{ROOT} .obdb-button-skip").click()
+    shown(lab, ORDER[3])
+    lab.page.locator(f"{ROOT} .obdb-button-undo").click()
+    shown(lab, ORDER[2])
+    lab.page.locator(f"{ROOT} .obdb-button-redo").click()
+    assert [verdict for _, verdict in said(entries(lab, store, 5))] == ["accept", "reject", "skip", "undo", "skip"]
+    lab.page.locator(f"{ROOT} .obdb-button-grid").click()
+    lab.wait_for(lambda: tile(lab, ORDER[0]).get_attribute("data-verdict") == "accepted", "the page of crops")
+
+
+def test_every_kind_says_what_it_proposes(lab: LabPage, store: Store) -> None:
+    words = {
+        "f0n3": "Annotated as sesame, the model sees nutsedge 0.93.",
+        "f0n4": "Annotated as nutsedge, what the model sees (nutsedge 0.85) shares 48% with that box.",
+        "f0n5": "Annotated as sesame, the model sees no such plant (best sesame here: 0.10).",
+    }
+    lab.eval_in_kernel("setattr(review, 'view', 'frame')")
+    for name, text in words.items():
+        lab.eval_in_kernel(f"setattr(review, 'index', review._queue.place['{name}'])")
+        shown(lab, name)
+        assert lab.page.locator(f"{ROOT} .obdb-words").inner_text() == text
+        lab.screenshot(f"frame-{name}")
+        lab.page.keyboard.press("a")
+        lab.wait_for(lambda n=name: fold(store.decisions()).get(n), "the decision")
+    found = store.decisions()
+    assert [(entry["kind"], entry["annotation_id"]) for entry in found] == [
+        ("swapped_class", "field_0.png/0"),
+        ("bad_location", "field_0.png/2"),
+        ("spurious", "field_0.png/0"),
+    ]
+
+
+def test_what_another_decided_meanwhile_is_told(lab: LabPage, store: Store) -> None:
+    bob = Journal(store, who="bob", queue=QUEUE)
+    bob.decide(QUEUE[0], "reject")
+    cursor(lab, ORDER[0])
+    assert tile(lab, ORDER[0]).get_attribute("data-verdict") == ""
+    lab.page.keyboard.press("a")
+    message(lab, "bob rejected this on")
+    lab.screenshot("grid-meanwhile")
+    assert said(store.decisions()) == [(ORDER[0], "reject")]
+    lab.wait_for(lambda: tile(lab, ORDER[0]).get_attribute("data-verdict") == "rejected", "Bob's verdict on the tile")
+    cursor(lab, ORDER[0])
+    lab.page.keyboard.press("a")  # on purpose
+    assert said(entries(lab, store, 2)) == [(ORDER[0], "reject"), (ORDER[0], "accept")]
+
+
+def test_a_killed_kernel_loses_no_decision(lab: LabPage, store: Store) -> None:
+    keys = lab.page.keyboard
+    for key in "ars":
+        keys.press(key)
+    cursor(lab, ORDER[3])
+    entries(lab, store, 3)
+    for key in "aaa":  # no waiting: some of these may be under way when the kernel dies
+        keys.press(key)
+    kill_kernel(lab)
+    told = {name for name in ORDER[:PAGE] if tile(lab, name).get_attribute("data-verdict")}
+    saved = fold(store.decisions())
+    assert told <= set(saved), "what the page showed as decided is in MongoDB"
+    assert {name: saved[name]["verdict"] for name in ORDER[:3]} == dict(
+        zip(ORDER, ["accept", "reject", "skip"], strict=False)
+    )
+    start(lab)
+    cursor(lab, next(name for name in ORDER if name not in saved))
+    verdicts = {name: tile(lab, name).get_attribute("data-verdict") for name in ORDER[:PAGE]}
+    words = {"accept": "accepted", "reject": "rejected", "skip": "skipped"}
+    assert verdicts == {name: words[saved[name]["verdict"]] if name in saved else "" for name in ORDER[:PAGE]}
+    keys.press("u")  # the person's history is the journal's, not the kernel's
+    last = max(saved.values(), key=lambda entry: (entry["when"], entry["seq"]))
+    lab.wait_for(lambda: last["suggestion_id"] not in fold(store.decisions()), "the undo of an earlier kernel's entry")
+    lab.page.keyboard.press("Enter")
+    shown(lab, last["suggestion_id"])
+    keys.press("r")
+    lab.wait_for(
+        lambda: fold(store.decisions()).get(last["suggestion_id"], {}).get("verdict") == "reject", "the new verdict"
+    )
+    kill_kernel(lab)
+    start(lab)
+    assert fold(store.decisions())[last["suggestion_id"]]["verdict"] == "reject"
+    assert lab.eval_in_kernel("review.decided['decided']") == len(saved)

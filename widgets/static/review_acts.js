@@ -1,0 +1,147 @@
+// Review of suggested boxes, part 6 of 7: what a person does, here (cursor, zoom, changes) or by way of Python.
+
+const VERDICTS = ["accept", "reject", "skip"];
+
+function make_acts(page) {
+  const { model, parts, root, drafts, local, set_draft, in_grid, send, outstanding, change_of, viewer, grid } = page;
+  const { draw_item, draw_cursor, tell, here } = page;
+
+  const unlock = () => {
+    if (outstanding()) return;
+    local.pending = false;
+    root.classList.remove("obdb-busy");
+    page.schedule();
+    const waiting = local.waiting;
+    local.waiting = null;
+    // A key pressed while Python was still busy counts if the box it was pressed on is still the one on the screen.
+    if (waiting && waiting.id === local.shown) act(waiting.name);
+  };
+  const ask = (question, then) => {
+    local.confirm = then;
+    const yes = element("button", "obdb-button obdb-yes", "Yes (Enter)"), no = element("button", "obdb-button obdb-no", "No (Esc)");
+    for (const [button, answer] of [[yes, true], [no, false]]) {
+      button.type = "button";
+      button.tabIndex = -1;
+      button.addEventListener("click", () => answered(answer));
+    }
+    parts.confirm.replaceChildren(element("span", "", question), yes, no);
+    parts.confirm.hidden = false;
+  };
+  const answered = (yes) => {
+    const then = local.confirm;
+    local.confirm = null;
+    parts.confirm.hidden = true;
+    if (yes && then) then();
+  };
+  const accept_page = () => {
+    const open = grid.records.filter((record) => !record.verdict);
+    const ready = open.filter((record) => grid.seen(record.id));
+    if (!open.length) tell("Everything on this page has a verdict.");
+    else if (ready.length < open.length) tell("Not all crops of this page are here yet; wait a moment.");
+    else {
+      ask(`Accept all ${open.length} on this page that have no verdict?`, () => {
+        for (const record of open) grid.mark(record.id);
+        send("accept_page", { items: open.map(change_of) });
+      });
+    }
+  };
+  const grid_verdict = (name) => {
+    const record = grid.records[grid.position()];
+    if (!record) return;
+    if (!grid.seen(record.id)) {
+      tell("The crop is not here yet; nobody can judge it unseen.");
+      return;
+    }
+    send(name, change_of(record));
+    grid.mark(record.id);
+    const following = grid.next_open();
+    if (following) grid.point(following);
+    draw_cursor();
+  };
+  const move = (name) => {
+    const count = grid.records.length, at = grid.position(), wide = grid.columns();
+    const steps = { right: 1, left: -1, down: wide, up: -wide, first: -at, last: count - 1 - at };
+    const to = at + steps[name];
+    if (to >= 0 && to < count) grid.point(grid.records[to].id);
+    else if (to >= count && name !== "last") act("next_page");
+    else if (to < 0 && model.get("page") > 0) act("previous_page");
+    draw_cursor();
+  };
+  const in_frame = {
+    zoom: () => {
+      viewer.toggle_zoom();
+      root.classList.toggle("obdb-zoomed", viewer.state.zoomed);
+    },
+    closer: () => viewer.zoom(viewer.ZOOM_STEP),
+    farther: () => viewer.zoom(1 / viewer.ZOOM_STEP),
+    whole: () => {
+      viewer.state.zoomed = false;
+      root.classList.remove("obdb-zoomed");
+      viewer.home();
+    },
+    edit: () => {
+      if (!local.shown || model.get("frame_error")) return;
+      if (model.get("item").kind === "spurious") {
+        tell("There is no box to change here: accept removes the annotation, reject keeps it.");
+        return;
+      }
+      viewer.state.editing = !viewer.state.editing;
+      draw_item();
+      tell(viewer.state.editing ? "Editing the box: drag it or its handles; arrows move it, with Shift they resize it; e ends." : "");
+    },
+  };
+  const redraw_change = () => {
+    if (in_grid()) {
+      grid.draw();
+      draw_cursor();
+    } else draw_item();
+  };
+  const relabel = (name) => {
+    const item = in_grid() ? grid.records[grid.position()] : model.get("item");
+    if (!item || !name) return;
+    set_draft(item.id, { object_class: name === item.object_class ? null : name });
+    redraw_change();
+  };
+  const close = () => {
+    if (!parts.help.hidden) parts.help.hidden = true;
+    else if (local.confirm) answered(false);
+    else if (!in_grid() && viewer.state.editing) in_frame.edit();
+    else if (!in_grid() && local.from_grid) act("grid");
+  };
+  const act = (name) => {
+    if (name === "help") parts.help.hidden = !parts.help.hidden;
+    else if (name === "close") close();
+    else if (local.confirm) tell("Answer first: Enter for yes, Esc for no.");
+    else if (name === "toggle") act(in_grid() ? "frame" : "grid");
+    else if (name === "reset") {
+      drafts.delete(here());
+      redraw_change();
+    } else if (in_grid()) act_grid(name);
+    else act_frame(name);
+  };
+  const act_grid = (name) => {
+    if (VERDICTS.includes(name)) grid_verdict(name);
+    else if (name === "accept_page") accept_page();
+    else if (name === "next_page" || name === "previous_page") {
+      const page = model.get("page") + (name === "next_page" ? 1 : -1);
+      if (page >= 0 && page < model.get("pages")) send("page", { page });
+    } else if (name === "frame") {
+      local.from_grid = true;
+      send("frame", { id: grid.cursor });
+    } else if (name === "undo" || name === "redo") send(name);
+    else if (name in { right: 1, left: 1, down: 1, up: 1, first: 1, last: 1 }) move(name);
+  };
+  const act_frame = (name) => {
+    if (name in in_frame) in_frame[name]();
+    else if (local.pending) local.waiting = { name, id: local.shown };
+    else if (local.shown) {
+      const item = model.get("item");
+      // A verdict on a box that is not on the screen yet is dropped: nobody has seen it.
+      if (VERDICTS.includes(name) && local.shown !== item.id) return;
+      local.pending = true;
+      root.classList.add("obdb-busy");
+      send(name, VERDICTS.includes(name) ? change_of(item) : { id: local.shown });
+    }
+  };
+  return { act, unlock, relabel, answered };
+}
