@@ -61,6 +61,24 @@ def test_a_sure_box_is_not_a_candidate_because_a_weak_one_fits_better() -> None:
     assert kinds_of(table(sure, weak), table(PLANT), sure_score=0.0) == [("missing", "a", 0.9)]
 
 
+def test_the_strongest_of_several_rivals_swaps() -> None:
+    """Not the one that fits best: of a plant's three names the surest is proposed, and nothing else."""
+    rivals = [(10, 10, 50, 38, "b", 0.9), (10, 10, 50, 49, "c", 0.3)]
+    assert kinds_of(table(*rivals), table(PLANT)) == [("swapped_class", "b", 0.9)]
+
+
+def test_a_second_box_on_the_detection_that_an_annotation_explains() -> None:
+    """It hardly lies on the annotation (.53), but on the detection (.81)."""
+    explained, second = (10, 10, 50, 36, "a", 0.9), (10, 12, 50, 33, "b", 0.6)
+    assert kinds_of(table(explained, second), table(PLANT)) == []
+    assert kinds_of(table(explained, second), table(PLANT), repeat_iou=0.9) == [("missing", "b", 0.6)]
+
+
+def test_a_second_box_beside_a_bad_location() -> None:
+    loose, second = (10, 10, 50, 28, "a", 0.9), (10, 15, 50, 30, "a", 0.6)
+    assert kinds_of(table(loose, second), table(PLANT), merge_iou=0.7) == [("bad_location", "a", 0.9)]
+
+
 def test_repeated_detections_of_one_plant_count_once() -> None:
     detections = table(
         (60, 10, 90, 50, "a", 0.7), (61, 10, 91, 50, "b", 0.9), (12, 10, 50, 48, "a", 0.6), (10, 10, 50, 50, "a", 0.95)
