@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from obdb_lib.candidates import MISSING
 from obdb_lib.decision_log import SKIP
@@ -56,6 +57,26 @@ def precision_thresholds(
         if one.get("probability") is not None:
             found[str(one["object_class"])].append(float(one["probability"]))
     return {name: _threshold(name, np.array(found[name]), _target(precision, name)) for name in sorted(found)}
+
+
+def threshold_table(
+    suggestions: Sequence[Document], precision: float | Mapping[str, float] = DEFAULT_PRECISION
+) -> pd.DataFrame:
+    """``precision_thresholds`` as a table: index object_class; suggestions, accepted (how many the target lets in), from
+    probability (the least one, NaN where nothing reaches the target), expected precision, target."""
+    counts = Counter(str(one["object_class"]) for one in suggestions)
+    rows = {
+        name: {
+            "suggestions": counts[name],
+            "accepted": one.accepted,
+            "from probability": np.nan if one.least is None else one.least,
+            "expected precision": one.expected,
+            "target": one.target,
+        }
+        for name, one in precision_thresholds(suggestions, precision).items()
+    }
+    columns = ["suggestions", "accepted", "from probability", "expected precision", "target"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("object_class")
 
 
 def _target(precision: float | Mapping[str, float], name: str) -> float:

@@ -17,7 +17,7 @@ from obdb_lib.errors import ReviewError
 from obdb_lib.recorded import read_decisions, write_decisions
 from obdb_lib.records import Document
 from obdb_lib.review import Journal
-from obdb_lib.rules import apply_recorded, decide_by_precision, precision_thresholds
+from obdb_lib.rules import apply_recorded, decide_by_precision, precision_thresholds, threshold_table
 
 
 class Memory:
@@ -44,6 +44,17 @@ def suggestion(name: str, probability: float | None = None, **more: Any) -> Docu
 
 
 # -- the rule --------------------------------------------------------------------------------------------------------
+
+
+def test_thresholds_as_a_table() -> None:
+    given = [{**suggestion(str(n)), "object_class": "a", "probability": p} for n, p in enumerate((0.9, 0.5))]
+    given.append({**suggestion("z"), "object_class": "b", "probability": 0.1})
+    table = threshold_table(given, 0.8)
+    assert table["suggestions"].to_dict() == {"a": 2, "b": 1}
+    assert table["accepted"].to_dict() == {"a": 1, "b": 0}
+    assert table.loc["a", "from probability"] == 0.9
+    assert np.isnan(table.loc["b", "from probability"])
+    assert list(threshold_table([]).columns) == list(table.columns)
 
 
 def test_a_class_is_cut_where_the_mean_still_reaches_the_target() -> None:
