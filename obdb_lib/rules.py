@@ -62,8 +62,8 @@ def precision_thresholds(
 def threshold_table(
     suggestions: Sequence[Document], precision: float | Mapping[str, float] = DEFAULT_PRECISION
 ) -> pd.DataFrame:
-    """``precision_thresholds`` as a table: index object_class; suggestions, accepted (how many the target lets in), from
-    probability (the least one, NaN where nothing reaches the target), expected precision, target."""
+    """``precision_thresholds`` as a table: index object_class; suggestions, accepted (how many the target lets in),
+    from probability (the least one, NaN where nothing reaches the target), expected precision, target."""
     counts = Counter(str(one["object_class"]) for one in suggestions)
     rows = {
         name: {
