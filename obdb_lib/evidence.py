@@ -70,12 +70,13 @@ def evidence(claims: Claims, scene: Scene) -> pd.DataFrame:
 
     Returns:
         score, second_look (log odds of the score in the plain and in the mirrored frame), steady (overlap of the two),
-        other_class (log odds of the strongest detection of another class there), looks (share of the detectors that see
-        it, where several looked), stronger (overlap with the surest stronger detection), repeats (log of the detections
-        on the place), size and odd_size (log area against its class, in standard deviations), aspect, border, overlap
-        and covered (with other annotations, 0..1), and of the frames that show the same ground: twins (log of how
-        many), and drawn, drawn_any, detected (the mean overlap with annotations of the class, of any class, and with
-        detections times their score), drawn_share and detected_share (in how many).
+        other_class (log odds of the strongest detection of another class there), looks (mean score over the detectors
+        that see it), stronger (overlap with the surest stronger detection), repeats (log of the detections on the
+        place), common (log share of its class among the annotations), size and odd_size (log area against its class,
+        in standard deviations), aspect, border, overlap and covered (with other annotations, 0..1), and of the frames
+        that show the same ground: twins (log of how many), and drawn, drawn_any, detected (the mean overlap with
+        annotations of the class, of any class, and with detections times their score), drawn_share and detected_share
+        (in how many).
     """
     frame = _Numbering(claims, scene)
     columns = {
@@ -175,7 +176,10 @@ def _shape(claims: Claims, scene: Scene, frame: _Numbering) -> dict[str, Floats]
     picture = frame.twins.sizes[frame.claims.frame]
     margin = BORDER * picture.max(axis=1, initial=1.0)
     at_border = np.minimum(boxes[:, :2].min(axis=1), (picture - boxes[:, 2:]).min(axis=1)) < margin
+    drawn_of = np.bincount(frame.annotations.label, minlength=len(frame.classes)).astype(np.float64)
+    common = np.log((drawn_of + 1) / (drawn_of.sum() + len(drawn_of)))
     return {
+        "common": common[frame.claims.label],
         "size": size,
         "odd_size": np.abs(size),
         "aspect": np.abs(np.log(sides[:, 0] / sides[:, 1])),
