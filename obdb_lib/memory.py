@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -82,21 +81,6 @@ def rejected_places(entries: Iterable[Document], earlier: Iterable[Document]) ->
         place = {**known[name], **kept, "decision_id": str(decision["_id"]), "decided": decision.get("when")}
         (rejected if decision["verdict"] == "reject" else accepted).append(place)
     return Rejections(_not_accepted_later(rejected, accepted), problems)
-
-
-class JournalStore(Protocol):
-    """Where decisions and suggestions are kept (``store.Store``)."""
-
-    def decisions(self) -> list[Document]: ...
-
-    def suggestions_by_id(self, suggestion_ids: Sequence[str]) -> list[Document]: ...
-
-
-def remembered(store: JournalStore) -> Rejections:
-    """What stands rejected in the whole journal, whatever model and snapshot it was about."""
-    entries = store.decisions()
-    names = sorted({str(entry["suggestion_id"]) for entry in entries if entry["verdict"] in ("reject", "accept")})
-    return rejected_places(entries, store.suggestions_by_id(names))
 
 
 def silence(

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from obdb_lib import memory
 from obdb_lib.errors import DatasetError
 from obdb_lib.frames import FrameStore
-from obdb_lib.memory import rejected_places, remembered, silence
+from obdb_lib.memory import rejected_places, silence
 from obdb_lib.records import Document
 from obdb_lib.review import Journal
 from obdb_lib.store import Store
@@ -119,14 +119,16 @@ def test_memory_from_the_database(store: Store) -> None:
     journal = Journal(store, who="p")
     journal.decide(old[0], "reject")
     journal.decide(old[1], "skip")
-    rejections = remembered(store)
+    entries = store.decisions()
+    earlier = store.suggestions_by_id(sorted({one["suggestion_id"] for one in entries}))
+    rejections = rejected_places(entries, earlier)
     assert [one["_id"] for one in rejections.places] == ["old"]
     assert rejections.problems == []
     new = suggestion("n")
     assert silence([new], rejections) == []
     journal.undo()
     journal.undo()
-    assert silence([new], remembered(store)) == [{**new, "silenced_by": ""}]
+    assert silence([new], rejected_places(store.decisions(), earlier)) == [{**new, "silenced_by": ""}]
     assert store.suggestions_by_id(["nobody"]) == []
 
 
