@@ -56,8 +56,10 @@ class DecisionLog:
 
     def read_one(self, suggestion_id: str) -> list[Document]:
         """All entries on one suggestion as they are now, in the order they were written."""
-        self.take(self._store.decisions([suggestion_id]))
-        return self.of(suggestion_id)
+        found = self._store.decisions([suggestion_id])
+        self.take(found)
+        self.highest = max([self.highest, *(int(entry.get("seq") or 0) for entry in found)])
+        return sorted(found, key=written)
 
     def take(self, entries: Iterable[Document]) -> None:
         """Add entries; those known or of other suggestions change nothing."""

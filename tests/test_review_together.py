@@ -163,6 +163,14 @@ def test_a_changed_box_is_checked(store: Store, points: list[float], message: st
     assert checked_points([0, 0, 20, 10], (20, 10)) == [0, 0, 20, 10]
 
 
+def test_a_suggestion_outside_the_queue_can_be_decided_too(store: Store) -> None:
+    ann = Journal(store, who="ann", queue=QUEUE[:1])
+    ann.decide(QUEUE[3], "accept")
+    ann.decide(QUEUE[3], "reject")
+    assert ann.standing() == {}
+    assert [entry["verdict"] for entry in store.decisions(["s3"])] == ["accept", "reject"]
+
+
 def test_only_new_entries_are_read(store: Store) -> None:
     old = datetime.now(UTC) - timedelta(hours=1)
     store._db.decisions.insert_many(

@@ -163,8 +163,8 @@ class ReviewScreen(PlainWidget):
         self._show_frame(suggestion, path)
         self.boxes = [
             *self._known_boxes(suggestion, path),
-            *self._other_boxes(suggestion, path, standing),
             *self._detected_boxes(suggestion, path),
+            *self._other_boxes(suggestion, path, standing),  # above the detections that they are made of
         ]
         following = self._queue.next_open(self.index, standing)
         if following is not None:

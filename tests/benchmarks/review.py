@@ -29,6 +29,7 @@ OF_BARE = 0.9
 VIEWPORT = (1600, 1000)
 ROOT = ".obdb-review"
 PAN_MS = 3000
+TIMES = ("shown", "first", "made", "decoding")
 
 SETUP = """
 import time
@@ -160,7 +161,7 @@ def write_frames(folder: Path) -> None:
 
 def press(lab: LabPage, keys: str, pause_ms: int) -> list[float]:
     """Milliseconds from each key until its entry was acknowledged by MongoDB."""
-    before = lab.eval_in_kernel("len(saved)")
+    before = lab.eval_in_kernel("len(saved)")  # a page has more open crops than keys are pressed
     lab.page.evaluate("() => { window.obdb_keys = []; }")
     for key in keys:
         lab.page.keyboard.press(key)
@@ -220,6 +221,9 @@ def measure(work: Path, rounds: int, keys: int) -> dict[str, Any]:
                 found["first"].append(first / 1000)
                 found["made"].append(lab.eval_in_kernel("made"))
                 found["decoding"].append(lab.eval_in_kernel("decoding()"))
+                print(
+                    {key: round(found[key][-1], 2) for key in ("shown", "first", "made", "decoding")}, file=sys.stderr
+                )
             found["count"] = count
             lab.screenshot("grid")
             lab.page.locator(f"{ROOT} .obdb-place").last.click()
@@ -255,7 +259,7 @@ def judge(found: dict[str, Any]) -> list[Bar]:
 def main() -> int:
     options = arguments(__doc__)
     paths.share_cores()
-    rounds, keys = (1, 20) if options.quick else (5, 60)
+    rounds, keys = (1, 20) if options.quick else (5, 30)
     with tempfile.TemporaryDirectory(prefix="obdb_review_") as name:
         found = measure(Path(name), rounds, keys)
         if not options.json:

@@ -75,6 +75,7 @@ function render({ model, el }) {
   };
   const on_key = (event) => {
     event.stopPropagation();
+    if (event.target.tagName === "SELECT" && event.key === "Escape") focus();
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
     const { key } = event, lower = key.length === 1 ? key.toLowerCase() : key;
     const table = { ...KEYS, ...(in_grid() ? GRID_KEYS : FRAME_KEYS) };

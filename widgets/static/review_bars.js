@@ -10,7 +10,7 @@ const HELP = [
   ["Everywhere", [
     ["a", "accept: the suggestion is right"], ["r", "reject: it is wrong"], ["s", "skip: I cannot tell"],
     ["u", "undo my latest decision"], ["U", "redo what I took back"], ["1 … 9", "give it another class"],
-    ["x", "reset box and class"], ["g", "crops or frame"], ["?", "this help; Esc closes it"],
+    ["x", "reset box and class"], ["Tab", "the menus; Esc leaves them"], ["g", "crops or frame"], ["?", "this help; Esc closes it"],
   ]],
   ["Crops", [
     ["← → ↑ ↓", "move the cursor"], ["n p", "next, previous page"], ["Home End", "first, last of the page"],

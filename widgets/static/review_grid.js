@@ -62,7 +62,7 @@ function grid_view(node, hooks) {
     place_box(box, draft.points || record.points, made?.rect);
     place_box(was, record.annotation_points, made?.rect);
     const relabelled = draft.object_class || (record.verdict === "accepted" && record.decided_class) || record.object_class;
-    name.textContent = relabelled === record.object_class ? relabelled : `${record.object_class} → ${relabelled}`;
+    name.textContent = relabelled === record.object_class ? relabelled : `→ ${relabelled}`;
     const chance = record.probability ?? record.score;
     facts.textContent = [record.kind === "missing" ? "" : record.kind_name, percent(chance)].filter(Boolean).join(" · ");
     const edited = draft.points || record.decided_points.length;

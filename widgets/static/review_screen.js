@@ -23,6 +23,7 @@ function make_screen(page) {
     draw_layer(context, view, image, rect);
     draw_box(context, view, points, STYLES.candidate, "");
     draw_ticks(context, view, points);
+    if (item.kind === "spurious") draw_cross(context, view, points);
   };
   const draw_item = () => {
     const item = model.get("item"), draft = draft_of(item.id);
