@@ -62,6 +62,14 @@ class ReadResult:
     problems: list[Problem] = field(default_factory=list)
 
 
+def import_report(problems: Sequence[Problem], limit: int = 20) -> str:
+    """Problems as text, one a line, the first ``limit`` of them."""
+    lines = [str(problem) for problem in problems[:limit]]
+    if len(problems) > limit:
+        lines.append(f"... and {len(problems) - limit} more")
+    return "\n".join(lines)
+
+
 def make_task(
     name: str,
     labels: Sequence[str],

@@ -22,7 +22,7 @@ from obdb_lib import mongod, paths
 from obdb_lib.errors import StoreError, TakenError
 from obdb_lib.mongo import guarded, lease, short_reason
 from obdb_lib.progress import Progress, tracked
-from obdb_lib.records import Document, Problem, TaskRecord
+from obdb_lib.records import Document, TaskRecord
 from obdb_lib.snapshots import Snapshot, build_snapshot
 
 logger = logging.getLogger(__name__)
@@ -382,14 +382,6 @@ def with_ids(annotations: Sequence[Document]) -> list[Document]:
         digest = hashlib.sha256(f"{content}#{seen[content]}".encode()).hexdigest()
         documents.append({"_id": ObjectId(digest[:24]), **annotation})
     return documents
-
-
-def import_report(problems: Sequence[Problem], limit: int = 20) -> str:
-    """Problems as text, one a line, the first ``limit`` of them."""
-    lines = [str(problem) for problem in problems[:limit]]
-    if len(problems) > limit:
-        lines.append(f"... and {len(problems) - limit} more")
-    return "\n".join(lines)
 
 
 def _named(key: str, names: Sequence[str] | None) -> Document:
