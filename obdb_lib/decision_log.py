@@ -116,9 +116,13 @@ class DecisionLog:
         return done, undone
 
 
-def written(entry: Document) -> tuple[Any, int, str]:
-    """Sorts entries into the order in which they were written."""
-    return entry.get("when"), int(entry.get("seq") or 0), str(entry["_id"])
+def written(entry: Document) -> tuple[int, Any, str]:
+    """Sorts entries into the order in which they were written.
+
+    ``seq`` goes before the time: it is one more than all that the writer had read, while the clock of a server under
+    load was seen to go back by some milliseconds. Entries of before there was a ``seq`` come first.
+    """
+    return int(entry.get("seq") or 0), entry.get("when"), str(entry["_id"])
 
 
 def stands(entries: Iterable[Document], who: str | None = None) -> Document | None:
@@ -157,7 +161,10 @@ def fold(entries: Iterable[Document], who: str | None = None) -> dict[str, Docum
     grouped: dict[str, list[Document]] = {}
     for entry in entries:
         grouped.setdefault(entry["suggestion_id"], []).append(entry)
-    found = {name: stands(some, who) for name, some in grouped.items()}
+    # On one suggestion each entry has a larger ``seq`` than the one before, whatever the clock said (see ``written``).
+    found = {
+        name: stands(sorted(some, key=lambda one: int(one.get("seq") or 0)), who) for name, some in grouped.items()
+    }
     return {name: entry for name, entry in found.items() if entry is not None}
 
 

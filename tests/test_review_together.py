@@ -163,6 +163,18 @@ def test_a_changed_box_is_checked(store: Store, points: list[float], message: st
     assert checked_points([0, 0, 20, 10], (20, 10)) == [0, 0, 20, 10]
 
 
+def test_a_clock_that_goes_back_changes_nothing(store: Store) -> None:
+    ann = Journal(store, who="ann", queue=QUEUE)
+    ann.decide(QUEUE[0], "accept")
+    ann.decide(QUEUE[1], "accept")
+    ann.undo()
+    store._db.decisions.update_many({"seq": 3}, {"$set": {"when": datetime.now(UTC) - timedelta(seconds=1)}})
+    again = Journal(store, who="ann", queue=QUEUE)
+    assert verdicts(again) == {"s0": "accept"}
+    assert list(fold(store.decisions())) == ["s0"]
+    assert again.redo()["suggestion_id"] == "s1"
+
+
 def test_a_suggestion_outside_the_queue_can_be_decided_too(store: Store) -> None:
     ann = Journal(store, who="ann", queue=QUEUE[:1])
     ann.decide(QUEUE[3], "accept")

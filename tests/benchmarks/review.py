@@ -1,8 +1,9 @@
 """The box review: a page of crops shown, a key until its decision is in MongoDB, and panning a 4K frame.
 
 ``python -m tests.benchmarks.review --json`` opens a JupyterLab in headless Chromium (software rendering) with 1,000
-candidates on 100 frames of 3840 x 2160 (JPEG) and a journal of 10,000 earlier entries. Panning stands beside a bare
-canvas of the same size on which nothing but the same picture is drawn. ``--quick`` presses fewer keys.
+candidates on 100 frames (JPEG, of 1920 x 1080 and of 3840 x 2160) and a journal of 10,000 earlier entries. A page of
+crops stands beside decoding its frames and nothing else; panning beside a bare canvas of the same size on which nothing
+but the same picture is drawn. ``--quick`` presses fewer keys.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ WIDTH, HEIGHT = 3840, 2160
 SHOWN_S, SAVED_MS, PAN_FPS = 2.0, 50.0, 20.0
 OF_BARE = 0.9
 """Where a bare canvas itself is slower than PAN_FPS, this share of its frames is asked for."""
+OF_DECODING = 1.5
+"""Where a machine is slow to decode the 4K frames of a page, the page may take this many times as long as that."""
 VIEWPORT = (1600, 1000)
 ROOT = ".obdb-review"
 PAN_MS = 3000
-TIMES = ("shown", "first", "made", "decoding")
+TIMES = ("shown", "first", "decoding")
 
 SETUP = """
 import time
@@ -46,18 +49,21 @@ from widgets import BoxReview
 rng = np.random.default_rng(0)
 folder = Path({folder!r})
 def load_frame(path):
-    return decode((folder / f"{{int(path[1:-4]) % {pictures}}}.jpg").read_bytes())
+    return decode((folder / f"{{path[0]}}{{int(path[1:-4]) % {pictures}}}.jpg").read_bytes())
 corners = rng.uniform((0, 0), ({width} - 160, {height} - 160), size=({candidates}, 2)).round(1)
 chances = rng.uniform(0, 1, {candidates}).round(3)
-queue = [
-    dict(_id=f"c{{i}}", img_path=f"f{{i % {frames}}}.jpg", object_class="sesame", kind="missing", snapshot_id="s",
-         run_id="r", points=[x, y, x + 150, y + 150], score=float(chance), probability=float(chance))
-    for i, ((x, y), chance) in enumerate(zip(corners.tolist(), chances))
-]
+def queue_of(size, part):
+    return [
+        dict(_id=f"{{size}}{{i}}", img_path=f"{{size}}{{i % {frames}}}.jpg", object_class="sesame", kind="missing",
+             snapshot_id="s", run_id="r", points=[x / part, y / part, (x + 150) / part, (y + 150) / part],
+             score=float(chance), probability=float(chance))
+        for i, ((x, y), chance) in enumerate(zip(corners.tolist(), chances))
+    ]
+queues = dict(h=queue_of("h", 2), k=queue_of("k", 1))
 store = open_store()
 old = datetime.now(UTC) - timedelta(hours=2)
 store._db.decisions.insert_many(
-    dict(suggestion_id=f"c{{i % 100}}", verdict="accept" if i % 2 else "reject", who="bob",
+    dict(suggestion_id=f"k{{i % 100}}", verdict="accept" if i % 2 else "reject", who="bob",
          when=old + timedelta(milliseconds=i)) for i in range({earlier})
 )
 saved = []
@@ -69,6 +75,8 @@ def timed(document):
 store.append_decision = timed
 
 def decoding():
+    while review._tiles._running:
+        time.sleep(0.05)
     paths = sorted({{one["path"] for one in review.tiles}})
     started = time.perf_counter()
     with ThreadPoolExecutor(2) as workers:
@@ -77,12 +85,12 @@ def decoding():
 """
 SHOW = """
 started = time.perf_counter()
-review = BoxReview(queue, annotations=lambda path: BoxSet(np.empty((0, 4))), load_frame=load_frame,
-                   journal=Journal(store, who="ann", queue=queue), view="grid")
+review = BoxReview(queues["{size}"], annotations=lambda path: BoxSet(np.empty((0, 4))), load_frame=load_frame,
+                   journal=Journal(store, who="ann", queue=queues["{size}"]), view="grid")
 made = time.perf_counter() - started
 review
 """
-# Runs the last cell; answers the milliseconds until a page of crops is there, and until the first of them is.
+# Runs a cell; answers the milliseconds until a page of crops is there, and until the first of them is.
 GRID = """(index) => new Promise((resolve, reject) => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     notebook.activeCellIndex = index;
@@ -113,7 +121,7 @@ WATCH_KEYS = """() => {
 }"""
 # Moves the pressed mouse round a circle, one step a frame; answers how often the view was drawn a second.
 PAN = """(ms) => new Promise((resolve) => {
-    const canvas = document.querySelector('.obdb-stage canvas');
+    const canvas = [...document.querySelectorAll('.obdb-stage canvas')].at(-1);
     const stats = canvas.closest('.obdb-review').obdb.viewer.stats;
     const box = canvas.getBoundingClientRect(), start = performance.now(), before = stats.draws;
     const step = () => {
@@ -128,7 +136,7 @@ PAN = """(ms) => new Promise((resolve) => {
 })"""
 # The same moves of the same picture on a canvas of the same size with nothing else.
 BARE = """(ms) => new Promise((resolve) => {
-    const canvas = document.querySelector('.obdb-stage canvas');
+    const canvas = [...document.querySelectorAll('.obdb-stage canvas')].at(-1);
     const layers = canvas.closest('.obdb-review').obdb.viewer.state.layers;
     const picture = layers[layers.length - 1][0];
     const bare = canvas.cloneNode();
@@ -156,7 +164,8 @@ def write_frames(folder: Path) -> None:
     for number in range(PICTURES):
         soil = rng.normal((118, 94, 70), 14, size=(HEIGHT // 2, WIDTH // 2, 3)).clip(0, 255).astype(np.uint8)
         picture = Image.fromarray(soil).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-        picture.save(folder / f"{number}.jpg", quality=90)
+        picture.save(folder / f"k{number}.jpg", quality=90)
+        picture.resize((WIDTH // 2, HEIGHT // 2)).save(folder / f"h{number}.jpg", quality=90)
 
 
 def press(lab: LabPage, keys: str, pause_ms: int) -> list[float]:
@@ -176,7 +185,7 @@ def press(lab: LabPage, keys: str, pause_ms: int) -> list[float]:
 
 def pan(lab: LabPage, rounds: int) -> dict[str, list[float]]:
     """Frames a second of the review and of a bare canvas, in turn."""
-    canvas = lab.page.locator(f"{ROOT} .obdb-stage canvas")
+    canvas = lab.page.locator(f"{ROOT} .obdb-stage canvas").last
     box = canvas.bounding_box()
     assert box is not None
     for _ in range(6):
@@ -203,9 +212,9 @@ def measure(work: Path, rounds: int, keys: int) -> dict[str, Any]:
         folder=str(work / "frames"), pictures=PICTURES, width=WIDTH, height=HEIGHT, candidates=CANDIDATES,
         frames=FRAMES, earlier=EARLIER,
     )  # fmt: skip
-    save_notebook(root / "review.ipynb", [setup, SHOW])
+    save_notebook(root / "review.ipynb", [setup, SHOW.format(size="h"), SHOW.format(size="k")])
     server = LabServer(root, work, {"OBDB_DATA_CACHE": str(work / "cache"), "OBDB_DATABASE": "review_benchmark"})
-    found: dict[str, Any] = {"shown": [], "first": [], "made": [], "decoding": [], "grid": [], "frame": []}
+    found: dict[str, Any] = {f"{size}_{name}": [] for size in "hk" for name in TIMES}
     try:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS))
@@ -213,17 +222,14 @@ def measure(work: Path, rounds: int, keys: int) -> dict[str, Any]:
             lab.open_notebook("review.ipynb")
             lab.run_all()  # once before anything is timed: modules and fonts are loaded then
             lab.page.evaluate(WATCH_KEYS)
-            for _ in range(rounds):
+            for index, size in [(1, "h"), (2, "k")] * rounds:
                 # The page before goes on making the crops of its next pages for a while.
                 lab.wait_for(lambda: lab.eval_in_kernel("review._tiles._running") == 0, "the crops of the page before")
-                shown, first, count = lab.page.evaluate(GRID, 1)
-                found["shown"].append(shown / 1000)
-                found["first"].append(first / 1000)
-                found["made"].append(lab.eval_in_kernel("made"))
-                found["decoding"].append(lab.eval_in_kernel("decoding()"))
-                print(
-                    {key: round(found[key][-1], 2) for key in ("shown", "first", "made", "decoding")}, file=sys.stderr
-                )
+                shown, first, count = lab.page.evaluate(GRID, index)
+                times = {"shown": shown / 1000, "first": first / 1000, "decoding": lab.eval_in_kernel("decoding()")}
+                for name, value in times.items():
+                    found[f"{size}_{name}"].append(value)
+                print(size, {name: round(value, 2) for name, value in times.items()}, file=sys.stderr)
             found["count"] = count
             lab.screenshot("grid")
             lab.page.locator(f"{ROOT} .obdb-place").last.click()
@@ -244,12 +250,17 @@ def measure(work: Path, rounds: int, keys: int) -> dict[str, Any]:
 
 
 def judge(found: dict[str, Any]) -> list[Bar]:
-    shown, ours, bare = median(found["shown"]), median(found["pan"]), median(found["bare"])
-    note = f"{found['count']} crops of {CANDIDATES:,} candidates; the first after {median(found['first']):.2f} s"
-    note += f"; decoding their frames alone takes {median(found['decoding']):.2f} s"
+    def page(title: str, size: str) -> Bar:
+        shown, first, decoding = (median(found[f"{size}_{name}"]) for name in TIMES)
+        note = f"{found['count']} crops, first after {first:.2f} s; decoding their frames alone {decoding:.2f} s"
+        most = SHOWN_S if size == "h" else max(SHOWN_S, OF_DECODING * decoding)
+        return bar(f"{CANDIDATES:,} candidates on {title} frames: page shown, s", shown, f"<= {most:.2f}", note)
+
+    ours, bare = median(found["pan"]), median(found["bare"])
     least = min(PAN_FPS, OF_BARE * bare)
     return [
-        bar(f"{CANDIDATES:,} candidates: page of crops shown, s", shown, f"<= {SHOWN_S}", note),
+        page("full-HD", "h"),
+        page("4K", "k"),
         bar("key in the crops to saved in MongoDB, median ms", median(found["grid"]), f"< {SAVED_MS}"),
         bar("key on a frame to saved in MongoDB, median ms", median(found["frame"]), f"< {SAVED_MS}"),
         bar("4K frame panned, frames/s", ours, f">= {least:.1f}", f"a bare canvas: {bare:.1f}"),

@@ -91,7 +91,7 @@ def tile(lab: LabPage, name: str) -> Any:
 
 def entries(lab: LabPage, store: Store, count: int) -> list[dict[str, Any]]:
     lab.wait_for(lambda: len(store.decisions()) >= count, f"{count} entries in MongoDB")
-    return store.decisions()
+    return sorted(store.decisions(), key=lambda entry: int(entry["seq"]))
 
 
 def said(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -360,7 +360,7 @@ def test_a_killed_kernel_loses_no_decision(lab: LabPage, store: Store) -> None:
     words = {"accept": "accepted", "reject": "rejected", "skip": "skipped"}
     assert verdicts == {name: words[saved[name]["verdict"]] if name in saved else "" for name in ORDER[:PAGE]}
     keys.press("u")  # the person's history is the journal's, not the kernel's
-    last = max(saved.values(), key=lambda entry: (entry["when"], entry["seq"]))
+    last = max(saved.values(), key=lambda entry: int(entry["seq"]))
     lab.wait_for(lambda: last["suggestion_id"] not in fold(store.decisions()), "the undo of an earlier kernel's entry")
     lab.page.keyboard.press("Enter")
     shown(lab, last["suggestion_id"])
