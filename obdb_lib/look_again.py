@@ -9,6 +9,7 @@ from typing import Any
 
 from obdb_lib.cache import content_hash
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
+from obdb_lib.errors import SplitError
 from obdb_lib.fold_plan import blank_frames
 from obdb_lib.frames import FrameStore
 from obdb_lib.out_of_fold import OutOfFold, one_model, out_of_fold
@@ -88,21 +89,27 @@ def look_again(
         run_id = str(judged["run_id"])
     else:
         known = {name: value for name, value in (hyperparameters or {}).items() if name in Hyperparameters.model_fields}
-        found = out_of_fold(
-            snapshot,
-            frames,
-            settings,
-            duplicates=duplicates,
-            save_dir=save_dir,
-            variant=str(judged["variant"]),
-            hyperparameters=Hyperparameters(**known) if known else None,
-            k=folds,
-            looks=looks,
-            split=split,
-            unannotated=bare,
-            progress=progress,
-            stop=stop,
-        )
+        try:
+            found = out_of_fold(
+                snapshot,
+                frames,
+                settings,
+                duplicates=duplicates,
+                save_dir=save_dir,
+                variant=str(judged["variant"]),
+                hyperparameters=Hyperparameters(**known) if known else None,
+                k=folds,
+                looks=looks,
+                split=split,
+                unannotated=bare,
+                progress=progress,
+                stop=stop,
+            )
+        except SplitError as error:
+            raise SplitError(
+                f"{folds} folds cannot be made: {error} Here: set FOLDS (--folds) to fewer, 2 at least, or to 0 for"
+                " the judged model alone."
+            ) from error
         weights = [Path(str(path)).read_bytes() for path in found.models["checkpoint"]]
         run_id = f"{judged['variant']}-{folds}folds-{content_hash(snapshot.id, weights, length=6)}"
     table = found.frames
