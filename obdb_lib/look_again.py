@@ -28,12 +28,14 @@ class SecondLook:
         run_id: of the judged model, or a name for the detectors of the folds; suggestions carry it.
         duplicates: frames that show the same ground.
         unseen: frames that no judge of theirs was trained on, and that could be read.
+        hyperparameters: of the judged run; None where they are not known and the settings' own hold.
     """
 
     found: OutOfFold
     run_id: str
     duplicates: DuplicateGroups
     unseen: tuple[str, ...]
+    hyperparameters: Hyperparameters | None = None
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -74,6 +76,8 @@ def look_again(
     paths = list(snapshot.frames["img_path"])
     duplicates = find_duplicates(paths, frames, progress=progress)
     bare = blank_frames(snapshot) if blank_tasks else []
+    known = {name: value for name, value in (hyperparameters or {}).items() if name in Hyperparameters.model_fields}
+    chosen = Hyperparameters(**known) if known else None
     if folds == 0:
         found = one_model(
             judged["checkpoint"],
@@ -88,7 +92,6 @@ def look_again(
         )
         run_id = str(judged["run_id"])
     else:
-        known = {name: value for name, value in (hyperparameters or {}).items() if name in Hyperparameters.model_fields}
         try:
             found = out_of_fold(
                 snapshot,
@@ -97,7 +100,7 @@ def look_again(
                 duplicates=duplicates,
                 save_dir=save_dir,
                 variant=str(judged["variant"]),
-                hyperparameters=Hyperparameters(**known) if known else None,
+                hyperparameters=chosen,
                 k=folds,
                 looks=looks,
                 split=split,
@@ -114,4 +117,4 @@ def look_again(
         run_id = f"{judged['variant']}-{folds}folds-{content_hash(snapshot.id, weights, length=6)}"
     table = found.frames
     unseen = table.index[~table["seen"] & (table["unreadable"] == "") & (table["judges"].map(len) > 0)]
-    return SecondLook(found, run_id, duplicates, tuple(str(path) for path in unseen))
+    return SecondLook(found, run_id, duplicates, tuple(str(path) for path in unseen), chosen)
