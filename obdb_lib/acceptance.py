@@ -36,6 +36,8 @@ DOUBT = 0.1
 """Chance that the estimated share of plants is too low by more than its slack (Garg et al., delta)."""
 SLACK = 0.3
 """Share of the theoretical slack that is added; the full one is far too careful for a few hundred candidates."""
+LEAST_STRATUM = 40
+"""Positives and candidates that a kind of case needs for a share of its own."""
 RIDGE = 1e-3
 LEAST = 1e-6
 OPEN, ANNOTATED, ACCEPTED, REJECTED, ASKED = "open", "annotated", "accepted", "rejected", "asked"
@@ -64,7 +66,15 @@ class Acceptance:
     text: str
 
 
-def acceptance(evidence: pd.DataFrame, state: NDArray[np.object_], groups: IntArray, *, seed: int = 0) -> Acceptance:
+def acceptance(
+    evidence: pd.DataFrame,
+    state: NDArray[np.object_],
+    groups: IntArray,
+    *,
+    strata: IntArray | None = None,
+    spare: Bools | None = None,
+    seed: int = 0,
+) -> Acceptance:
     """Learn from annotations, candidates and decisions how likely each claim is to be accepted.
 
     Args:
@@ -73,6 +83,8 @@ def acceptance(evidence: pd.DataFrame, state: NDArray[np.object_], groups: IntAr
         state: (N,) one of STATES a claim.
         groups: (N,) frames of one group (near twins, a video) have one number; no claim is scored by a model that
             saw its group, or candidates would be told apart by heart.
+        strata: (N,) kinds of cases; the share of plants is estimated by itself in what holds enough claims.
+        spare: (N,) positives that are learned from inside their stratum alone, which then has models of its own.
         seed: of the models.
 
     Raises:
@@ -91,9 +103,17 @@ def acceptance(evidence: pd.DataFrame, state: NDArray[np.object_], groups: IntAr
             " against them): candidates are ordered by the detector's score and have no probability."
         )
         return Acceptance(score, _sigmoid(score), state, float("nan"), False, text)
-    plant = _scores(values, positive, positive | candidate, groups, seed)
-    known = plant[state == ANNOTATED] if (state == ANNOTATED).any() else plant[positive]
-    share, probability = settled(plant, known, plant[candidate], state)
+    source = (state == ANNOTATED) if (state == ANNOTATED).any() else positive
+    usual = source if spare is None else source & ~spare
+    taught = positive | candidate if spare is None else (positive & ~spare) | candidate
+    plant = _scores(values, positive, taught, groups, seed)
+    probability = settled(plant, usual, candidate, state)
+    for own in _strata(strata, source, candidate, groups):
+        scores = plant[own]
+        if spare is not None and (spare & own).any():  # these positives are unlike those that were learned from
+            scores = _scores(values[own], positive[own], (positive | candidate)[own], groups[own], seed)
+        probability[own] = settled(scores, source[own], candidate[own], state[own])
+    share = float(probability[candidate].mean())
     text = (
         f"Learned from {int((state == ANNOTATED).sum())} annotations taken as if they were not drawn, "
         f"{int((state == OPEN).sum())} candidates and {decided} decisions."
@@ -101,17 +121,29 @@ def acceptance(evidence: pd.DataFrame, state: NDArray[np.object_], groups: IntAr
     return Acceptance(plant, probability, state, share, True, text)
 
 
-def settled(scores: Floats, positives: Floats, candidates: Floats, state: NDArray[np.object_]) -> tuple[float, Floats]:
-    """Share of plants among candidates, and the probability of each claim, from scores alone.
+def settled(scores: Floats, positive: Bools, candidate: Bools, state: NDArray[np.object_]) -> Floats:
+    """(N,) probability of each claim, from scores alone.
 
     Args:
-        scores: (N,) of the claims; positives, candidates: scores of what both come from.
-        state: (N,) of the claims; accepted and rejected ones are labels.
+        scores: (N,) of the claims; positive, candidate: which of them are what the right ones look like, and which are
+            the mixture; claims that are neither are only answered.
+        state: (N,) of the claims; accepted and rejected candidates are labels.
     """
-    share = plant_share(positives, candidates)
-    decided = np.isin(state, (ACCEPTED, REJECTED))
-    curve = calibrated(positives, candidates, share, scores[decided], (state == ACCEPTED)[decided])
-    return share, curve(scores)
+    share = plant_share(scores[positive], scores[candidate])
+    decided = candidate & np.isin(state, (ACCEPTED, REJECTED))
+    accepted = np.asarray(state[decided] == ACCEPTED, dtype=bool)
+    return calibrated(scores[positive], scores[candidate], share, scores[decided], accepted)(scores)
+
+
+def _strata(strata: IntArray | None, positive: Bools, candidate: Bools, groups: IntArray) -> list[Bools]:
+    """Rows of each stratum that holds enough for a share of its own."""
+    found = []
+    for number in np.unique(strata) if strata is not None else ():
+        own = np.asarray(strata == number, dtype=bool)
+        enough = min(int((own & positive).sum()), int((own & candidate).sum())) >= LEAST_STRATUM
+        if enough and len(np.unique(groups[own & (positive | candidate)])) > 1:
+            found.append(own)
+    return found
 
 
 def _check(values: Floats, state: NDArray[np.object_], groups: IntArray) -> None:

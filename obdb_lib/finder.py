@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from obdb_lib.acceptance import ACCEPTED, ANNOTATED, ASKED, LEAST_EACH, OPEN, REJECTED, Acceptance, acceptance, settled
 from obdb_lib.boxes import DEFAULT_MATCH_IOU, IntArray
-from obdb_lib.candidates import KINDS, MISSING, SPURIOUS, find_candidates
+from obdb_lib.candidates import BAD_LOCATION, KINDS, MISSING, SPURIOUS, SWAPPED_CLASS, find_candidates
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.evidence import MIRRORED, Claims, Scene, evidence
 from obdb_lib.explained import DEFAULT_LOOSE_IOU
@@ -36,6 +36,8 @@ BARE_IOU = 0.05
 """Bare ground overlaps annotations by less than this."""
 SHOWN = ("second_look", "folds", "drawn_share", "detected_share", "twins")
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+DRAWN, BARE = "drawn", "bare"
 DECIDED = {"accept": ACCEPTED, "reject": REJECTED}
 
 
@@ -108,24 +110,29 @@ def find(
     asked_about = Claims(claims, claims["annotation_id"].to_numpy(object))
     numbers = evidence(asked_about, Scene(snapshot.annotations, detections, twins))
     if frames is not None:
-        numbers = pd.concat([numbers, likeness(asked_about, snapshot, frames, progress=progress)], axis=1)
+        ground = None if duplicates is None else duplicates.groups
+        alike = likeness(asked_about, snapshot, frames, ground=ground, progress=progress)
+        numbers = pd.concat([numbers, alike], axis=1)
     told = _told(found, decided)
-    state = np.concatenate(
-        [
-            np.where(drawn["img_path"].isin(list(seen)), ASKED, ANNOTATED),
-            np.where((found["kind"] == MISSING) & ((told != OPEN) | ~found["img_path"].isin(list(seen))), told, ASKED),
-            np.full(len(bare), ASKED, dtype=object),
-        ]
+    known = (found["kind"] == MISSING) & ((told != OPEN) | ~found["img_path"].isin(list(seen)))
+    kind = np.concatenate([np.full(len(drawn), DRAWN), found["kind"], np.full(len(bare), BARE)]).astype(object)
+    state = np.full(len(claims), ASKED, dtype=object)
+    state[: len(drawn)] = np.where(drawn["img_path"].isin(list(seen)), ASKED, ANNOTATED)
+    inside = slice(len(drawn), len(drawn) + len(found))
+    state[inside] = np.where(known, told, ASKED)
+    numbers_shown, (numbers, every) = numbers, _forgotten(numbers, np.asarray(kind == DRAWN, dtype=bool))
+    learned = acceptance(
+        numbers,
+        state[every],
+        _groups(claims, duplicates)[every],
+        strata=np.asarray(numbers["drawn_any"] > 0, dtype=np.int64),
+        spare=np.arange(len(every)) >= len(claims),
+        seed=seed,
     )
-    learned = acceptance(numbers, state, _groups(claims, duplicates), seed=seed)
-    ends = np.cumsum([len(drawn), len(found)])
-    known, asked, empty = np.split(learned.plant, ends)
-    known = known[state[: ends[0]] == ANNOTATED]
-    probability = np.array(learned.probability[ends[0] : ends[1]])
-    probability = _by_kind(learned, probability, found["kind"].to_numpy(object), told, known, asked, empty)
-    if not learned.learned:
-        probability = np.full(len(found), np.nan)  # a score is no probability, and no rule shall take it for one
-    result = found.assign(probability=probability, **_shown(numbers.iloc[ends[0] : ends[1]]))
+    labels = np.full(len(claims), OPEN, dtype=object)
+    labels[inside] = told
+    probability = _by_kind(learned, kind, labels, len(claims))[inside]
+    result = found.assign(probability=probability, **_shown(numbers_shown.iloc[inside]))
     result = result[result["kind"].isin(list(kinds))]
     result = result.sort_values(["probability", "score"], ascending=False, kind="stable").reset_index(drop=True)
     result.attrs.update(found.attrs)
@@ -148,6 +155,25 @@ def _drawn_plants(
     pairs = match_frames(found, drawn, min_iou=cast("float", limits["min_iou"])).pairs
     ids = snapshot.annotations["annotation_id"].to_numpy(object)
     return every.iloc[pairs[:, 0]].assign(annotation_id=ids[pairs[:, 1]]).reset_index(drop=True)
+
+
+def _forgotten(numbers: pd.DataFrame, drawn: Bools) -> tuple[pd.DataFrame, IntArray]:
+    """Evidence with drawn plants once more, as if they had been forgotten in all frames that show them.
+
+    Whoever misses a plant often misses it in all frames, and then no neighbour has it drawn. How many of the candidates
+    are such plants has to be estimated apart from those that were missed in one frame alone.
+
+    Args:
+        numbers: evidence of the claims. drawn: (N,) which are drawn plants.
+
+    Returns:
+        The evidence, and (M,) which claim each of its rows is about; the claims themselves come first.
+    """
+    rows = np.flatnonzero(drawn & (numbers["drawn_any"] > 0).to_numpy(bool))
+    every = np.concatenate([np.arange(len(numbers)), rows]).astype(np.int64)
+    whole = numbers.iloc[every].reset_index(drop=True)
+    whole.loc[whole.index >= len(numbers), ["drawn", "drawn_any", "drawn_share"]] = 0.0
+    return whole, every
 
 
 def _bare_places(plain: pd.DataFrame, snapshot: Snapshot, seed: int) -> pd.DataFrame:
@@ -176,31 +202,27 @@ def _bare_places(plain: pd.DataFrame, snapshot: Snapshot, seed: int) -> pd.DataF
     return bare.assign(score=score)[~taken].reset_index(drop=True)
 
 
-def _by_kind(
-    learned: Acceptance,
-    probability: Floats,
-    kinds: NDArray[np.object_],
-    told: NDArray[np.object_],
-    known: Floats,
-    asked: Floats,
-    empty: Floats,
-) -> Floats:
-    """(C,) probability of each candidate: each kind has its own share of right ones.
+def _by_kind(learned: Acceptance, kind: NDArray[np.object_], told: NDArray[np.object_], count: int) -> Floats:
+    """(N,) probability of each claim: each kind has its own share of right ones. NaN where nothing was learned.
 
     Args:
-        probability: (C,) that something is missing there.
-        told: state of each candidate by decisions.
-        known, asked, empty: scores of drawn plants, of the candidates and of bare ground.
+        kind: (N,) of each claim; DRAWN for annotations, BARE for bare ground.
+        told: (N,) state of each candidate by decisions.
+        count: N; what was learned from more than once comes after them.
     """
-    for kind in KINDS:
-        rows = kinds == kind
+    probability, plant = learned.probability[:count].copy(), learned.plant[:count]
+    state = learned.state[:count]
+    if not learned.learned:
+        return np.full(len(kind), np.nan)  # a score is no probability, and no rule shall take it for one
+    for name in (SWAPPED_CLASS, BAD_LOCATION, SPURIOUS):
+        rows = np.asarray(kind == name, dtype=bool)
         # A spurious annotation is right the more, the less the place looks like a plant.
-        sign, positives = (-1.0, empty) if kind == SPURIOUS else (1.0, known)
-        if kind == SPURIOUS:
+        sign = -1.0 if name == SPURIOUS else 1.0
+        positive = np.asarray(kind == BARE if name == SPURIOUS else state == ANNOTATED, dtype=bool)
+        if name == SPURIOUS:
             probability[rows] = 1 - probability[rows]
-        if kind == MISSING or not learned.learned or min(int(rows.sum()), len(positives)) < LEAST_EACH:
-            continue
-        probability[rows] = settled(sign * asked[rows], sign * positives, sign * asked[rows], told[rows])[1]
+        if min(int(rows.sum()), int(positive.sum())) >= LEAST_EACH:
+            probability[rows] = settled(sign * plant, positive, rows, told)[rows]
     return probability
 
 

@@ -28,12 +28,16 @@ def likeness(
     snapshot: Snapshot,
     frames: FrameStore,
     *,
+    ground: pd.Series | None = None,
     embedder: str = DEFAULT_LOOK,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Cosine likeness of each claim's crop to drawn plants of other frames; a frame's own ones do not count.
+    """Cosine likeness of each claim's crop to drawn plants of other ground; those of its own frames do not count.
 
     Vectors are cached by content (``embeddings``). A claim whose frame cannot be read is like nothing.
+
+    Args:
+        ground: img_path -> group of frames that show the same ground; each frame by itself when None.
 
     Returns:
         like_class, like_other (mean of the NEIGHBOURS most alike of the claim's class, and of all other classes, -1..1)
@@ -42,7 +46,10 @@ def likeness(
     crops = claims.table.assign(annotation_id=[f"claim {row}" for row in range(len(claims))])
     asked = _vectors(crops, snapshot, frames, embedder, progress)
     drawn = _vectors(snapshot.annotations, snapshot, frames, embedder, progress)
-    frame, known_frame = _codes(claims.table["img_path"], snapshot.annotations["img_path"])
+    places = [table["img_path"].astype(object) for table in (claims.table, snapshot.annotations)]
+    if ground is not None:
+        places = [names.map(ground).astype(object).where(names.isin(ground.index), names) for names in places]
+    frame, known_frame = _codes(*places)
     label, known_label = _codes(claims.table["object_class"], snapshot.annotations["object_class"])
     same, other = np.zeros(len(claims)), np.zeros(len(claims))
     for start in range(0, len(claims), AT_ONCE):
