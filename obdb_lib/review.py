@@ -14,7 +14,7 @@ from obdb_lib.decision_log import SKIP, UNDO, DecisionLog, DecisionStore, fold, 
 from obdb_lib.errors import DecidedMeanwhileError, ReviewError, TakenError
 from obdb_lib.records import Document
 
-__all__ = ["SAID", "UNDO", "VERDICTS", "Journal", "checked_points", "decide_by_rule", "fold", "who_decided"]
+__all__ = ["SAID", "UNDO", "VERDICTS", "Journal", "checked_points", "decide_by_rule", "fold", "is_open", "who_decided"]
 
 VERDICTS = ("accept", "reject", SKIP)
 SAID = {"accept": "accepted", "reject": "rejected", SKIP: "skipped"}
@@ -128,6 +128,15 @@ class Journal:
             self._log.take([written])
             return written
         raise ReviewError(f"suggestion {name} is being decided by others all the time; look at it again later")
+
+
+def is_open(decision: Document | None) -> bool:
+    """Whether a suggestion waits for a person: nothing stands on it, or only the skip of a rule.
+
+    Args:
+        decision: the standing entry (``Journal.standing().get(suggestion_id)``).
+    """
+    return decision is None or (decision["verdict"] == SKIP and bool(decision.get("rule")))
 
 
 def checked_points(points: Sequence[float], frame_size: tuple[int, int] | None = None) -> list[float]:

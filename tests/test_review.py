@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from obdb_lib.errors import ReviewError
-from obdb_lib.review import Journal, decide_by_rule
+from obdb_lib.records import Document
+from obdb_lib.review import Journal, decide_by_rule, is_open
 from obdb_lib.store import Store
 
 SUGGESTIONS = [
@@ -68,3 +69,18 @@ def test_rule_decides_the_rest_and_repeats_without_change(store: Store) -> None:
     assert decide_by_rule(journal, SUGGESTIONS, accept_score=0.5) == {"accept": 4, "reject": 1, "skip": 5}
     assert len(store.decisions()) == 10
     assert store.decisions(["s5"])[0]["rule"] == "accept at score >= 0.5, else skip"
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        (None, True),
+        ({"verdict": "skip", "rule": "accept at score >= 0.5, else skip"}, True),
+        ({"verdict": "skip", "rule": None}, False),
+        ({"verdict": "skip"}, False),
+        ({"verdict": "accept", "rule": "accept at score >= 0.5, else skip"}, False),
+        ({"verdict": "reject", "rule": None}, False),
+    ],
+)
+def test_only_what_no_person_looked_at_is_open(decision: Document | None, expected: bool) -> None:
+    assert is_open(decision) is expected
