@@ -180,7 +180,8 @@ def _kept(entry: Document) -> Document:
 
 
 def decide_by_rule(journal: Journal, suggestions: Sequence[Document], *, accept_score: float) -> dict[str, int]:
-    """Accept suggestions scoring ``accept_score`` or more, skip the others; what was already decided stays.
+    """Accept suggestions scoring ``accept_score`` or more, skip the others; what was already decided stays, but for
+    what a rule skipped.
 
     Returns:
         Numbers of suggestions by verdict, decisions made before included.
@@ -190,8 +191,8 @@ def decide_by_rule(journal: Journal, suggestions: Sequence[Document], *, accept_
     counts = dict.fromkeys(VERDICTS, 0)
     for suggestion in suggestions:
         decision = standing.get(suggestion["_id"])
-        if decision is None:
-            verdict = "accept" if suggestion["score"] >= accept_score else "skip"
-            decision = journal.decide(suggestion, verdict, rule=rule)
+        accepted = is_open(decision) and suggestion["score"] >= accept_score
+        if decision is None or accepted:
+            decision = journal.decide(suggestion, "accept" if accepted else SKIP, rule=rule)
         counts[decision["verdict"]] += 1
     return counts
