@@ -71,6 +71,30 @@ def test_rule_decides_the_rest_and_repeats_without_change(store: Store) -> None:
     assert store.decisions(["s5"])[0]["rule"] == "accept at score >= 0.5, else skip"
 
 
+def test_undo_leaves_what_a_rule_decided(store: Store) -> None:
+    journal = Journal(store, who="ann")
+    journal.decide(SUGGESTIONS[0], "reject")
+    decide_by_rule(journal, SUGGESTIONS[:4], accept_score=0.2)
+    journal.decide(SUGGESTIONS[3], "reject")  # overrules the rule
+    ruled = {key: one["verdict"] for key, one in journal.standing().items() if one["rule"]}
+    assert ruled == {"s1": "skip", "s2": "accept"}
+    assert [journal.undo()["suggestion_id"] for _ in range(2)] == ["s3", "s0"]
+    assert journal.undo() is None
+    standing = journal.standing()
+    assert {key: one["verdict"] for key, one in standing.items()} == ruled | {"s3": "accept"}
+    assert all(one["rule"] for one in standing.values()), "the rule's words stand again, too"
+    assert [journal.redo()["suggestion_id"] for _ in range(2)] == ["s0", "s3"]
+    assert {key: one["verdict"] for key, one in journal.standing().items()} == ruled | {"s0": "reject", "s3": "reject"}
+
+
+def test_a_rule_leaves_what_was_undone_to_be_repeated(store: Store) -> None:
+    journal = Journal(store, who="ann")
+    journal.decide(SUGGESTIONS[0], "reject")
+    journal.undo()
+    decide_by_rule(journal, SUGGESTIONS[1:3], accept_score=0.2)
+    assert journal.redo()["suggestion_id"] == "s0"
+
+
 @pytest.mark.parametrize(
     ("decision", "expected"),
     [
