@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from obdb_lib.cvat.client import CvatClient, NoAnswerError
-from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_suggestions, send
+from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions, send
 from obdb_lib.errors import CvatError
 from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
@@ -163,6 +163,41 @@ def test_plan__missing_unknown_or_other_image(tmp_path: Path) -> None:
         plan_push(found, {"s1": accept("s1")}, both, store, model="m", classes=CLASSES)
     with pytest.raises(CvatError, match=r"not in snapshot snap1: b/y\.png"):
         plan_push(found, {"s2": accept("s2")}, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES)
+
+
+def test_plan__nothing_is_sent_twice_to_one_place(tmp_path: Path) -> None:
+    """By the place of what was sent, whatever its id and class, and of two models' boxes once."""
+    store = make_images(tmp_path / "images", ["a/x.png", "a/y.png"])
+    old = suggestion("old", "a/x.png", [0, 0, 5, 5], task="T", run_id="first")
+    found = [
+        suggestion("again", "a/x.png", [1, 1, 9, 10], task="T", run_id="second", object_class="dandelion"),
+        suggestion("other frame", "a/y.png", [1, 1, 9, 9], task="T", run_id="second"),
+        suggestion("z", "a/x.png", [30, 10, 50, 30], task="T", run_id="second"),
+        suggestion("twin of z", "a/x.png", [31, 10, 50, 30], task="T", run_id="second"),
+        suggestion("carried", "a/x.png", [31, 11, 50, 30], task="T", run_id="first"),
+        suggestion("turned", "a/x.png", [9, 9, 1, 1], task="T", run_id="second"),
+        suggestion("no box", "a/x.png", [1, 1, float("nan"), 9], task="T", run_id="second"),
+    ]
+    # Accepted with another box, sent so, and taken back later: it stands on CVAT all the same.
+    entries = [accept("old", points=[1, 1, 9, 9]), {"suggestion_id": "old", "verdict": "undo"}]
+    sent = pushed_places({"old"}, [old, found[1]], entries)
+    assert sent == [{"_id": "old", "img_path": "a/x.png", "points": [1, 1, 9, 9]}]
+    plan = plan_push(
+        found,
+        {one["_id"]: accept(one["_id"]) for one in found},
+        make_snapshot([("a/x.png", "T"), ("a/y.png", "T")]),
+        store,
+        model="m",
+        classes=CLASSES,
+        now=NOON,
+        pushed_places=sent,
+    )
+    assert [shape.suggestion_id for shape in plan.tasks[0].shapes] == ["twin of z", "z", "other frame"]
+    told = plan.summary()
+    for name in ("again", "turned"):
+        assert f"suggestion {name} on a/x.png: a box was sent there before (suggestion old); not sent again" in told
+    assert "suggestion carried on a/x.png: suggestion z of another model lies there and is sent; this one" in told
+    assert "suggestion no box on a/x.png: " in told
 
 
 def test_plan__name_too_long(tmp_path: Path) -> None:
