@@ -119,15 +119,32 @@ def test_plan__corrections_are_listed_and_not_sent(tmp_path: Path, kind: str, to
     found = [
         suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", kind="missing"),
         # Not even a class without a label or an image without a file is in the way.
-        {**suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"), **more, "object_class": "a class of no label"},
+        {
+            **suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"),
+            **more,
+            "object_class": "a class of no label",
+            "frame": 7,
+        },
         {**suggestion("s3", "a/x.png", [1, 1, 9, 9], task="T"), **more},
     ]
     decisions = {"s1": accept("s1"), "s2": accept("s2"), "s3": {**accept("s3"), "verdict": "reject"}}
     plan = plan_push(found, decisions, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES, now=NOON)
     assert [shape.suggestion_id for task in plan.tasks for shape in task.shapes] == ["s1"]
-    assert [one.where for one in plan.corrections] == ["suggestion s2 on gone.png"]
+    assert [one.where for one in plan.corrections] == ["task T, frame 7 (gone.png), suggestion s2"]
     assert "1 accepted corrections of existing annotations are not sent" in plan.summary()
     assert told in plan.summary()
+
+
+@pytest.mark.parametrize("kind", ["swapped_class", "bad_location"])
+def test_plan__a_correction_tells_both_changes(tmp_path: Path, kind: str) -> None:
+    more = {"annotation_id": "17", "annotation_class": "cleavers", "object_class": "dandelion", "kind": kind}
+    found = [{**suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", frame=0), **more}]
+    changed = accept("s1", object_class="nettle", points=[2, 2, 8, 8])
+    plan = plan_push(found, {"s1": changed}, make_snapshot([]), make_images(tmp_path, []), model="m", classes=CLASSES)
+    first, second = ("be nettle", "lie at [2.0, 2.0, 8.0, 8.0]")[:: 1 if kind == "swapped_class" else -1]
+    assert [str(one) for one in plan.corrections] == [
+        f"task T, frame 0 (a/x.png), suggestion s1: annotation 17 (cleavers) should {first} and {second}"
+    ]
 
 
 @pytest.mark.parametrize(

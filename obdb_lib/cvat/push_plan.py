@@ -188,7 +188,7 @@ def _accepted(
         if decision is None or decision.get("verdict") != "accept" or number in already_pushed:
             continue
         changed = {key: decision[key] for key in ("object_class", "points") if decision.get(key) is not None}
-        found[number] = {**suggestion, **changed, "_id": number}
+        found[number] = {**suggestion, **changed, "_id": number, "suggested": suggestion}
     return list(found.values())
 
 
@@ -203,17 +203,23 @@ def _kind(item: Document) -> str:
 
 
 def _correction(item: Document) -> Problem:
-    """What a person has to do in CVAT for an accepted suggestion that is no missing box."""
+    """What a person has to do in CVAT for an accepted suggestion that is no missing box, and where to find it."""
     annotation = f"annotation {item.get('annotation_id') or '?'} ({item.get('annotation_class') or 'class unknown'})"
     points = [round(float(value), DECIMALS) for value in item["points"]]
-    kind = _kind(item)
+    kind, suggested = _kind(item), item["suggested"]
+    name, place = f"be {item['object_class']}", f"lie at {points}"
+    # As in a repair: a swapped class leaves the box alone and a bad location the class, unless a person changed both.
+    moved = list(item["points"]) != list(suggested["points"])
+    relabelled = item["object_class"] != suggested.get("object_class")
     todo = {
-        SWAPPED_CLASS: f"{annotation} should be {item['object_class']}",
-        BAD_LOCATION: f"{annotation} should lie at {points}",
+        SWAPPED_CLASS: f"{annotation} should {name}" + (f" and {place}" if moved else ""),
+        BAD_LOCATION: f"{annotation} should {place}" + (f" and {name}" if relabelled else ""),
         SPURIOUS: f"{annotation} at {points} should be removed",
     }
     what = todo.get(kind, f"{annotation}: a suggestion of kind {kind!r}, which this version cannot send")
-    return Problem(f"suggestion {item['_id']} on {item['img_path']}", what)
+    frame = "?" if item.get("frame") is None else item["frame"]
+    where = f"task {item.get('task_name') or '?'}, frame {frame} ({item['img_path']}), suggestion {item['_id']}"
+    return Problem(where, what)
 
 
 def _places(accepted: Sequence[Document], snapshot: Snapshot) -> dict[str, tuple[str, int, int]]:
