@@ -52,6 +52,7 @@ class Journal:
         rule: str | None = None,
         seen: str | None = UNSEEN,
         frame_size: tuple[int, int] | None = None,
+        recorded: str = "",
     ) -> Document:
         """Write a verdict; returns the entry once it is on disk.
 
@@ -61,6 +62,7 @@ class Journal:
             seen: ``_id`` of the standing entry that the person was shown ("" or None for none); when somebody else's
                 verdict stands there by now, nothing is written. Not given: written whatever stands.
             frame_size: width and height in pixels that changed ``points`` must keep to.
+            recorded: file that a person's earlier decision was taken from, noted in the entry.
 
         Raises:
             DecidedMeanwhileError: see ``seen``; deciding again with the new entry as ``seen`` is possible.
@@ -81,6 +83,7 @@ class Journal:
             "object_class": object_class or suggestion.get("object_class"),
             "points": [float(value) for value in box],
             "rule": rule,
+            **({"recorded": recorded} if recorded else {}),
         }
         return self._write(entry, seen)
 

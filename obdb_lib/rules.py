@@ -213,6 +213,7 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
                 object_class=decision.object_class or None,
                 points=decision.points,
                 rule=f"{decision.rule} (recorded in {recorded.source})" if decision.rule else None,
+                recorded=recorded.source,
             )
         written += 1
         by_place += not by_id

@@ -196,6 +196,7 @@ def test_decisions_come_back_from_a_file(tmp_path: Path, ending: str) -> None:
             "s3": "batch",
         }
         assert {one["rule"] for one in standing.values()} == {None}, "a person decided"
+        assert {one["recorded"] for one in standing.values()} == {path.name}, "but not now"
 
 
 def test_by_place_each_suggestion_is_decided_once(tmp_path: Path) -> None:
