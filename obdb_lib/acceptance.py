@@ -88,7 +88,7 @@ def acceptance(evidence: pd.DataFrame, state: NDArray[np.object_], groups: IntAr
         score = evidence["score"].to_numpy(np.float64)
         text = (
             f"Too little to learn from ({int(positive.sum())} annotations that the detector finds, {against} candidates"
-            " against them): the detector's score stands in for the probability."
+            " against them): candidates are ordered by the detector's score and have no probability."
         )
         return Acceptance(score, _sigmoid(score), state, float("nan"), False, text)
     plant = _scores(values, positive, positive | candidate, groups, seed)

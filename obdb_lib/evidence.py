@@ -71,12 +71,12 @@ def evidence(claims: Claims, scene: Scene) -> pd.DataFrame:
     Returns:
         score, second_look (log odds of the score in the plain and in the mirrored frame), steady (overlap of the two),
         other_class (log odds of the strongest detection of another class there), looks (mean score over the detectors
-        that see it), stronger (overlap with the surest stronger detection), repeats (log of the detections on the
-        place), common (log share of its class among the annotations), size and odd_size (log area against its class,
-        in standard deviations), aspect, border, overlap and covered (with other annotations, 0..1), and of the frames
-        that show the same ground: twins (log of how many), and drawn, drawn_any, detected (the mean overlap with
-        annotations of the class, of any class, and with detections times their score), drawn_share and detected_share
-        (in how many).
+        that looked), folds (share of them that sees it), stronger (overlap with the surest stronger detection), repeats
+        (log of the detections on the place), common (log share of its class among the annotations), size and odd_size
+        (log area against its class, in standard deviations), aspect, border, overlap and covered (with other
+        annotations, 0..1), and of the frames that show the same ground: twins (log of how many), and drawn, drawn_any,
+        detected (the mean overlap with annotations of the class, of any class, and with detections times their score),
+        drawn_share and detected_share (in how many).
     """
     frame = _Numbering(claims, scene)
     columns = {
@@ -132,12 +132,14 @@ def _looks(claims: Claims, scene: Scene, frame: _Numbering) -> dict[str, Floats]
 
     stronger = plain & (values > score[pairs.first])
     folds = table["fold"].to_numpy(np.int64) if "fold" in table else np.zeros(len(table), dtype=np.int64)
+    mean, agree = _agreement(frame, pairs[plain & tight & same], their_score, folds)
     return {
         "score": log_odds(score),
         "second_look": log_odds(best(mirrored & tight & same)),
         "steady": best(mirrored & same, pairs.iou),
         "other_class": log_odds(best(plain & tight & ~same)),
-        "looks": _agreement(count, pairs, plain & tight & same, values, folds),
+        "looks": mean,
+        "folds": agree,
         "stronger": best(stronger, pairs.iou),
         "repeats": np.log1p(np.bincount(pairs.first[plain & tight], minlength=count).astype(np.float64)),
     }
@@ -149,13 +151,20 @@ def _where(table: pd.DataFrame, column: str, value: object) -> Bools:
     return (table[column] == value).to_numpy(bool)
 
 
-def _agreement(count: int, pairs: Overlaps, chosen: Bools, values: Floats, folds: IntArray) -> Floats:
-    """Mean over the detectors that looked at the frame of their best score there."""
-    numbers = int(folds.max(initial=0)) + 1
-    best = _strongest(count * numbers, pairs.first[chosen] * numbers + folds[pairs.second[chosen]], values[chosen])
+def _agreement(frame: _Numbering, pairs: Overlaps, scores: Floats, folds: IntArray) -> tuple[Floats, Floats]:
+    """Over the detectors that looked at each claim's frame: their mean score there, and the share that sees it.
+
+    Args:
+        pairs: claims with plain detections of their class on their place.
+        scores, folds: of the detections. A detector that found nothing at all in a frame is taken as not having looked.
+    """
+    count, numbers = len(frame.claims), int(folds.max(initial=0)) + 1
+    best = _strongest(count * numbers, pairs.first * numbers + folds[pairs.second], scores[pairs.second])
     each = best.reshape(count, numbers)
-    looked = (each > 0).sum(axis=1)
-    return np.asarray(each.sum(axis=1) / np.maximum(looked, 1), dtype=np.float64)
+    looked = np.unique(frame.detections.frame * numbers + folds) // numbers
+    judges = np.bincount(looked, minlength=len(frame.twins.names))[frame.claims.frame]
+    judges = np.maximum(judges, 1)
+    return each.sum(axis=1) / judges, (each > 0).sum(axis=1) / judges
 
 
 def _shape(claims: Claims, scene: Scene, frame: _Numbering) -> dict[str, Floats]:

@@ -34,7 +34,7 @@ EMPTY_PLACES = 1000
 """Boxes put onto bare ground, to learn what an annotation without a plant looks like."""
 BARE_IOU = 0.05
 """Bare ground overlaps annotations by less than this."""
-SHOWN = ("second_look", "drawn_share", "detected_share", "twins")
+SHOWN = ("second_look", "folds", "drawn_share", "detected_share", "twins")
 Floats = NDArray[np.float64]
 DECIDED = {"accept": ACCEPTED, "reject": REJECTED}
 
@@ -44,10 +44,11 @@ class Findings:
     """Candidates and what is thought of them.
 
     Attributes:
-        candidates: a candidate table (``find_candidates``), the most probable first, with ``probability`` (0..1) and
-            the numbers it rests on: ``second_look`` (score in the mirrored frame, 0..1), ``drawn_share`` and
-            ``detected_share`` (of the frames that show the same ground, how many have the plant drawn or detected),
-            ``twins`` (how many such frames there are).
+        candidates: a candidate table (``find_candidates``), the most probable first, with ``probability`` (0..1; NaN
+            where nothing could be learned) and the numbers it rests on: ``second_look`` (score in the mirrored frame,
+            0..1), ``folds`` (share of the detectors that looked and see it), ``drawn_share`` and ``detected_share`` (of
+            the frames that show the same ground, how many have the plant drawn or detected), ``twins`` (how many such
+            frames there are).
         acceptance: what was learned from the annotations.
         expected: number of candidates of each kind that a person is expected to accept.
         text: sentences on both.
@@ -98,7 +99,8 @@ def find(
         plain.attrs.update(detections.attrs)
     paths = list(snapshot.frames["img_path"]) if img_paths is None else list(img_paths)
     limits = {"min_score": min_score, "min_iou": min_iou, "loose_iou": loose_iou}
-    found = find_candidates(plain, snapshot, img_paths=paths, kinds=kinds, **limits)  # type: ignore[arg-type]
+    # All kinds: the missing ones are learned from, whatever is asked for.
+    found = find_candidates(plain, snapshot, img_paths=paths, **limits)  # type: ignore[arg-type]
     twins = twin_frames(snapshot.frames, duplicates)
     drawn = _drawn_plants(plain, snapshot, paths, limits)
     bare = _bare_places(plain, snapshot, seed) if SPURIOUS in kinds else drawn.iloc[:0]
@@ -121,12 +123,16 @@ def find(
     known = known[state[: ends[0]] == ANNOTATED]
     probability = np.array(learned.probability[ends[0] : ends[1]])
     probability = _by_kind(learned, probability, found["kind"].to_numpy(object), told, known, asked, empty)
+    if not learned.learned:
+        probability = np.full(len(found), np.nan)  # a score is no probability, and no rule shall take it for one
     result = found.assign(probability=probability, **_shown(numbers.iloc[ends[0] : ends[1]]))
+    result = result[result["kind"].isin(list(kinds))]
     result = result.sort_values(["probability", "score"], ascending=False, kind="stable").reset_index(drop=True)
     result.attrs.update(found.attrs)
     expected = result.groupby("kind")["probability"].sum().reindex(list(kinds), fill_value=0.0)
     words = ", ".join(f"{name} {count:.0f} of {(found['kind'] == name).sum()}" for name, count in expected.items())
-    return Findings(result, learned, expected, f"{learned.text} Expected to be accepted: {words}.")
+    hope = f" Expected to be accepted: {words}." if learned.learned else ""
+    return Findings(result, learned, expected, f"{learned.text}{hope}")
 
 
 def _drawn_plants(
@@ -223,7 +229,9 @@ def decided_places(suggestions: Sequence[Document], standing: Mapping[str, Docum
         decision = standing.get(one["_id"])
         if decision is not None and not decision.get("rule"):
             place = (one["img_path"], one.get("kind", MISSING), one["object_class"], *one["points"])
-            rows.append((*place, decision["verdict"]))
+            other = decision.get("object_class") not in (None, one["object_class"])
+            # Accepted as another class: the plant is there, but what was proposed was wrong.
+            rows.append((*place, "reject" if other and decision["verdict"] == "accept" else decision["verdict"]))
     return pd.DataFrame(rows, columns=["img_path", "kind", "object_class", *BOX, "verdict"])
 
 

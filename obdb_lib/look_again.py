@@ -9,6 +9,7 @@ from typing import Any
 
 from obdb_lib.cache import content_hash
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
+from obdb_lib.errors import SplitError
 from obdb_lib.fold_plan import blank_frames
 from obdb_lib.frames import FrameStore
 from obdb_lib.out_of_fold import OutOfFold, one_model, out_of_fold
@@ -27,12 +28,14 @@ class SecondLook:
         run_id: of the judged model, or a name for the detectors of the folds; suggestions carry it.
         duplicates: frames that show the same ground.
         unseen: frames that no judge of theirs was trained on, and that could be read.
+        hyperparameters: of the judged run; None where they are not known and the settings' own hold.
     """
 
     found: OutOfFold
     run_id: str
     duplicates: DuplicateGroups
     unseen: tuple[str, ...]
+    hyperparameters: Hyperparameters | None = None
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -73,6 +76,8 @@ def look_again(
     paths = list(snapshot.frames["img_path"])
     duplicates = find_duplicates(paths, frames, progress=progress)
     bare = blank_frames(snapshot) if blank_tasks else []
+    known = {name: value for name, value in (hyperparameters or {}).items() if name in Hyperparameters.model_fields}
+    chosen = Hyperparameters(**known) if known else None
     if folds == 0:
         found = one_model(
             judged["checkpoint"],
@@ -87,24 +92,29 @@ def look_again(
         )
         run_id = str(judged["run_id"])
     else:
-        known = {name: value for name, value in (hyperparameters or {}).items() if name in Hyperparameters.model_fields}
-        found = out_of_fold(
-            snapshot,
-            frames,
-            settings,
-            duplicates=duplicates,
-            save_dir=save_dir,
-            variant=str(judged["variant"]),
-            hyperparameters=Hyperparameters(**known) if known else None,
-            k=folds,
-            looks=looks,
-            split=split,
-            unannotated=bare,
-            progress=progress,
-            stop=stop,
-        )
+        try:
+            found = out_of_fold(
+                snapshot,
+                frames,
+                settings,
+                duplicates=duplicates,
+                save_dir=save_dir,
+                variant=str(judged["variant"]),
+                hyperparameters=chosen,
+                k=folds,
+                looks=looks,
+                split=split,
+                unannotated=bare,
+                progress=progress,
+                stop=stop,
+            )
+        except SplitError as error:
+            raise SplitError(
+                f"{folds} folds cannot be made: {error} Here: set FOLDS (--folds) to fewer, 2 at least, or to 0 for"
+                " the judged model alone."
+            ) from error
         weights = [Path(str(path)).read_bytes() for path in found.models["checkpoint"]]
         run_id = f"{judged['variant']}-{folds}folds-{content_hash(snapshot.id, weights, length=6)}"
     table = found.frames
     unseen = table.index[~table["seen"] & (table["unreadable"] == "") & (table["judges"].map(len) > 0)]
-    return SecondLook(found, run_id, duplicates, tuple(str(path) for path in unseen))
+    return SecondLook(found, run_id, duplicates, tuple(str(path) for path in unseen), chosen)

@@ -130,6 +130,13 @@ def test_detectors_that_agree_are_averaged() -> None:
     scene = Scene(snapshot.annotations, table, twin_frames(snapshot.frames, None))
     numbers = evidence(Claims(table.drop(columns="fold"), np.full(2, "", dtype=object)), scene)
     assert numbers["looks"].tolist() == pytest.approx([0.6, 0.6])
+    assert numbers["folds"].tolist() == pytest.approx([1, 1])
+    table.loc[1, BOX] = [50, 40, 60, 50]  # the second detector looked, and sees something else
+    numbers = evidence(
+        Claims(table.drop(columns="fold"), np.full(2, "", dtype=object)), Scene(scene.annotations, table, scene.twins)
+    )
+    assert numbers["looks"].tolist() == pytest.approx([0.4, 0.2])
+    assert numbers["folds"].tolist() == pytest.approx([0.5, 0.5])
 
 
 def test_crops_are_compared_with_drawn_plants_of_other_frames(tmp_path: Path, data_cache: Path) -> None:
@@ -291,7 +298,26 @@ def test_a_candidate_table_without_annotations_is_ranked_by_score() -> None:
     table = found.candidates
     assert not found.acceptance.learned
     assert table["score"].is_monotonic_decreasing
-    assert len(table) == len(find_candidates(detected(snapshot, lost, mirrored=False), snapshot, kinds=[MISSING]))
+    assert table["probability"].isna().all()  # a score is no probability
+    every = find_candidates(detected(snapshot, lost, mirrored=False), snapshot, kinds=[MISSING])
+    assert len(table[table["kind"] == MISSING]) == len(every)
+
+
+def test_what_is_learned_does_not_hang_on_the_kinds_asked_for() -> None:
+    snapshot, lost = field(seed=6, frames=30)
+    detections = detected(snapshot, lost)
+    every = find(detections, snapshot).candidates
+    some = find(detections, snapshot, kinds=[MISSING]).candidates
+    assert every[every["kind"] == MISSING].reset_index(drop=True).equals(some)
+
+
+def test_accepted_as_another_class__is_no_yes_to_what_was_proposed() -> None:
+    one = {"_id": "1", "img_path": "a", "kind": MISSING, "object_class": "Fat hen", "points": [0, 0, 9, 9]}
+    accepted = {"1": {"verdict": "accept", "object_class": "Dandelion"}}
+    assert decided_places([one], accepted)["verdict"].tolist() == ["reject"]
+    assert decided_places([one], {"1": {"verdict": "accept", "object_class": "Fat hen"}})["verdict"].tolist() == [
+        "accept"
+    ]
 
 
 def test_states_are_words_of_one_list() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from obdb_lib.candidates import MISSING
@@ -93,6 +96,25 @@ def test_a_page_accepted_at_once_was_looked_at_before() -> None:
     assert seconds_per_decision([*singles, at(95.234)]) == pytest.approx((80.234 / 40 + 3) / 2)
     other = [at(0.5), at(1.1, verdict="undo"), at(1.6, redoes="x"), at(2.0, recorded="d.json"), at(3.0, rule="all")]
     assert seconds_per_decision([*singles, *(one | {"who": "bob"} for one in other)]) == pytest.approx(3.0)
+
+
+def test_frames_that_nobody_annotated_do_not_count_as_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    snapshot, lost = field(seed=9, frames=24, forgotten=0.0)
+    detections = detected(snapshot, lost)
+    names = snapshot.frames["img_path"].tolist()
+    bare = snapshot.frames.head(12).assign(task_name="bare", img_path=[f"bare/{name}" for name in names[:12]])
+    wider = replace(snapshot, frames=pd.concat([snapshot.frames, bare], ignore_index=True))
+    there = detections[detections["img_path"].isin(names[:12])]
+    more = pd.concat([detections, there.assign(img_path="bare/" + there["img_path"])], ignore_index=True)
+    tables = []
+    for one, table in ((snapshot, detections), (wider, more)):
+        finder = partial(find, table, kinds=[MISSING])
+        tables.append(hide_and_find(one, finder, ways=("random",), shares=(0.2,))[0])
+    ap = [float(table["average_precision"].iloc[0]) for table in tables]
+    assert ap[1] == pytest.approx(ap[0], abs=0.15)
+    table, curves = hide_and_find(snapshot, lambda left: find(detections, left), ways=("random",), among=["nowhere"])
+    assert (len(table), curves) == (0, {})
+    assert "nothing is hidden random" in caplog.text
 
 
 def test_the_finder_brings_hidden_boxes_back() -> None:

@@ -12,13 +12,14 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 
 from obdb_lib import paths
 from obdb_lib.collect import frames_of
 from obdb_lib.errors import ObdbError
-from obdb_lib.finder import find
+from obdb_lib.finder import DEFAULT_FIND_SCORE, find
 from obdb_lib.hide_boxes import SHARES, WAYS, hide_and_find
 from obdb_lib.look_again import look_again
 from obdb_lib.progress import LogProgress
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what was finished is kept, the same command goes on\n")
         return INTERRUPTED
-    text = json.dumps(table.to_dict("records")) if options.json else table.round(3).to_string(index=False)
+    plain = table.astype(object).where(table.notna(), None).to_dict("records")
+    text = json.dumps(plain) if options.json else table.round(3).to_string(index=False)
     sys.stdout.write(f"{text}\n")
     return 0
 
@@ -58,12 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--settings", default=DEFAULT_SETTINGS, help=f"settings JSON, default {DEFAULT_SETTINGS}")
     parser.add_argument("--folds", type=int, default=3, help="detectors over folds; 0: the judged model alone")
+    parser.add_argument(
+        "--looks", type=int, default=1, help="detectors that look at each frame, as LOOKS of notebook 05"
+    )
+    parser.add_argument(
+        "--min-score", type=float, default=DEFAULT_FIND_SCORE, help="detections below are not looked at"
+    )
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="which boxes are hidden")
-    parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES), help="shares of all boxes, 0..1")
+    parser.add_argument("--shares", nargs="+", type=_share, default=list(SHARES), help="shares of all boxes, 0..1")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each hides other boxes; the mean is told")
     parser.add_argument("--no-pictures", action="store_true", help="do not compare crops (quicker)")
     parser.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"a share lies between 0 and 1; got {text}")
+    return value
 
 
 def _run(options: argparse.Namespace) -> pd.DataFrame:
@@ -74,7 +89,7 @@ def _run(options: argparse.Namespace) -> pd.DataFrame:
     snapshot = store.load(judged["snapshot_id"])
     settings = Settings.load(paths.locate(options.settings))
     run = next((one for one in store.runs() if one["_id"] == judged["run_id"]), {})
-    frames = frames_of(store, *judged["image_roots"])
+    frames = frames_of(store, *judged["image_roots"], last=settings.dataset_dir)
     looked = look_again(
         judged,
         snapshot,
@@ -82,6 +97,7 @@ def _run(options: argparse.Namespace) -> pd.DataFrame:
         frames,
         settings,
         folds=options.folds,
+        looks=options.looks,
         save_dir=folder / "models" if options.run_dir else paths.locate(settings.save_dir),
         hyperparameters=run.get("hyperparameters"),
         progress=progress,
@@ -91,8 +107,13 @@ def _run(options: argparse.Namespace) -> pd.DataFrame:
 
     table, _ = hide_and_find(
         snapshot,
-        lambda left: find(
-            looked.found.detections, left, duplicates=looked.duplicates, frames=pictures, seen=looked.seen
+        partial(
+            find,
+            looked.found.detections,
+            duplicates=looked.duplicates,
+            frames=pictures,
+            seen=looked.seen,
+            min_score=options.min_score,
         ),
         ways=options.ways,
         shares=options.shares,
