@@ -123,18 +123,28 @@ def silence_accepted(
             accepted; what ``silence`` marked stays marked.
 
     Returns:
-        Copies, in the given order. A suggestion is not silenced by its own decision.
+        Copies, in the given order. What is accepted itself is not silenced, nor is what the same model proposed beside
+        an accepted one for the same data: it saw two plants there.
 
     Raises:
         DatasetError: the threshold is not above 0 and at most 1.
     """
     silenced_by = [str(one.get("silenced_by") or "") for one in suggestions]
+    own = {one["_id"] for one in accepted}
     if suggestions and accepted:
         pairs, _ = _near(suggestions, accepted, min_iou, 0, True)
         for row, column in zip(pairs.first, pairs.second, strict=True):
-            silenced_by[row] = silenced_by[row] or accepted[column]["decision_id"]
+            one, place = suggestions[row], accepted[column]
+            if one["_id"] not in own and not same_proposal(one, place):
+                silenced_by[row] = silenced_by[row] or place["decision_id"]
     marked = [{**one, "silenced_by": by} for one, by in zip(suggestions, silenced_by, strict=True)]
     return [one for one in marked if include_silenced or not one["silenced_by"]]
+
+
+def same_proposal(one: Document, other: Document) -> bool:
+    """Whether one model proposed both for the same data; no where a suggestion does not say."""
+    made = [(str(each.get("run_id") or ""), str(each.get("snapshot_id") or "")) for each in (one, other)]
+    return made[0] == made[1] and all(made[0])
 
 
 def carried_over(
@@ -151,12 +161,14 @@ def carried_over(
         accepted: ``accepted_places``.
         suggestions: those of today; an accepted one among them is not carried over.
         snapshot: places on other frames are left out, and those where an annotation of their class lies by now.
-        min_iou: overlap from which two boxes are one plant. Of several accepted at one place the last one counts.
+        min_iou: overlap from which two boxes are one plant. Of several accepted at one place the one of today counts,
+            else the last one.
     """
     today = {one["_id"] for one in suggestions}
     known = set(snapshot.frames["img_path"])
     late_first = sorted(accepted, key=lambda one: (one["decided"] is not None, one["decided"]), reverse=True)
-    found = [one for one in late_first if one["_id"] not in today and one["img_path"] in known]
+    found = [one for one in late_first if one["img_path"] in known]
+    found.sort(key=lambda one: one["_id"] not in today)
     if not found:
         return []
     boxes = pd.DataFrame([one["points"] for one in found], columns=BOX)
@@ -168,7 +180,7 @@ def carried_over(
     for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
         if first < second and first not in gone:
             gone.add(second)
-    return [one for row, one in enumerate(found) if row not in gone]
+    return [one for row, one in enumerate(found) if row not in gone and one["_id"] not in today]
 
 
 def silence(

@@ -184,16 +184,17 @@ def test_plan__missing_unknown_or_other_image(tmp_path: Path) -> None:
 
 def test_plan__nothing_is_sent_twice_to_one_place(tmp_path: Path) -> None:
     """By the place of what was sent, whatever its id and class, and of two models' boxes once."""
+    new = {"run_id": "second", "snapshot_id": "n2"}
     store = make_images(tmp_path / "images", ["a/x.png", "a/y.png"])
-    old = suggestion("old", "a/x.png", [0, 0, 5, 5], task="T", run_id="first")
+    old = suggestion("old", "a/x.png", [0, 0, 5, 5], task="T", run_id="first", snapshot_id="n1")
     found = [
-        suggestion("again", "a/x.png", [1, 1, 9, 10], task="T", run_id="second", object_class="dandelion"),
-        suggestion("other frame", "a/y.png", [1, 1, 9, 9], task="T", run_id="second"),
-        suggestion("z", "a/x.png", [30, 10, 50, 30], task="T", run_id="second"),
-        suggestion("twin of z", "a/x.png", [31, 10, 50, 30], task="T", run_id="second"),
-        suggestion("carried", "a/x.png", [31, 11, 50, 30], task="T", run_id="first"),
-        suggestion("turned", "a/x.png", [9, 9, 1, 1], task="T", run_id="second"),
-        suggestion("no box", "a/x.png", [1, 1, float("nan"), 9], task="T", run_id="second"),
+        suggestion("again", "a/x.png", [1, 1, 9, 10], task="T", **new, object_class="dandelion"),
+        suggestion("other frame", "a/y.png", [1, 1, 9, 9], task="T", **new),
+        suggestion("z", "a/x.png", [30, 10, 50, 30], task="T", **new),
+        suggestion("twin of z", "a/x.png", [31, 10, 50, 30], task="T", **new),
+        suggestion("carried", "a/x.png", [31, 11, 50, 30], task="T", run_id="first", snapshot_id="n1"),
+        suggestion("turned", "a/x.png", [9, 9, 1, 1], task="T", **new),
+        suggestion("no box", "a/x.png", [1, 1, float("nan"), 9], task="T", **new),
     ]
     # Accepted with another box, sent so, and taken back later: it stands on CVAT all the same.
     entries = [accept("old", points=[1, 1, 9, 9]), {"suggestion_id": "old", "verdict": "undo"}]
@@ -213,7 +214,7 @@ def test_plan__nothing_is_sent_twice_to_one_place(tmp_path: Path) -> None:
     told = plan.summary()
     for name in ("again", "turned"):
         assert f"suggestion {name} on a/x.png: a box was sent there before (suggestion old); not sent again" in told
-    assert "suggestion carried on a/x.png: suggestion z of another model lies there and is sent; this one" in told
+    assert "suggestion carried on a/x.png: suggestion z of another look lies there and is sent; this one" in told
     assert "suggestion no box on a/x.png: " in told
 
 

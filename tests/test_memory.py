@@ -139,6 +139,17 @@ def test_an_accepted_place_is_not_asked_again(new: Document, wanted: bool, why: 
     assert len(silence_accepted([new], places)) == (not wanted)
 
 
+def test_two_plants_that_one_model_saw_beside_each_other_are_two() -> None:
+    rows = {"1": (100, 100, 140, 140), "2": (105, 100, 145, 140)}
+    one, other = (suggestion(name, box, run_id="r", snapshot_id="s") for name, box in rows.items())
+    places = accepted_places([entry(1, "1", "accept")], [one])
+    assert [found["silenced_by"] for found in silence_accepted([one, other], places)] == ["", ""]
+    for later in ({**other, "_id": "3", "run_id": "later"}, {**other, "_id": "3", "snapshot_id": "later"}):
+        assert silence_accepted([later], places) == []
+        both = accepted_places([entry(1, "1", "accept"), entry(2, "3", "accept")], [one, later])
+        assert len(silence_accepted([later], both)) == 1, "accepted itself: it waits to be sent"
+
+
 def test_the_box_as_it_was_accepted_counts_and_earlier_marks_stay() -> None:
     places = accepted(entry(1, "old", "accept", points=[10, 10, 50, 50]))
     new = [suggestion("n1"), suggestion("n2", (10, 10, 50, 50)), {**suggestion("n3"), "silenced_by": "d0"}]
@@ -172,11 +183,13 @@ def test_what_was_accepted_is_carried_over_until_it_is_drawn() -> None:
         "as another class": suggestion("as another class", (11, 10, 40, 40), img_path=first, object_class="Dandelion"),
         "twice": suggestion("twice", (50, 10, 80, 40), img_path=second),
         "twice, later": suggestion("twice, later", (51, 10, 80, 40), img_path=second, object_class="b"),
-        "of today": suggestion("of today", (5, 5, 30, 30), img_path=second),
+        "of today": suggestion("of today", (5, 35, 30, 60), img_path=second),
+        "of today, before": suggestion("of today, before", (5, 36, 30, 60), img_path=second),
         "elsewhere": suggestion("elsewhere", img_path="other data"),
     }
     entries = [entry(number, name, "accept") for number, name in enumerate(rows, 1)]
     found = carried_over(accepted_places(entries, rows.values()), [rows["of today"]], snapshot)
+    assert entries[5]["suggestion_id"] == "of today, before", "decided later than that of today"
     assert sorted(one["_id"] for one in found) == ["as another class", "twice, later"]
     assert carried_over([], [], snapshot) == []
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU
 from obdb_lib.frame_matching import flat_boxes, overlapping
+from obdb_lib.memory import same_proposal
 from obdb_lib.records import Document, Problem
 from obdb_lib.snapshots import BOX
 
@@ -44,10 +45,10 @@ def sent_once(
     *,
     min_iou: float = DEFAULT_MATCH_IOU,
 ) -> list[Document]:
-    """``accepted`` without those that lie where a box was sent before, or where another model's accepted one lies that
-    is given earlier; each of these becomes a problem. The class does not matter.
+    """``accepted`` without those that lie where a box was sent before, or where an accepted one lies that is given
+    earlier; each of these becomes a problem. The class does not matter.
 
-    Two boxes of one model at one place stay: it saw two plants there, and a person said yes to both.
+    Two boxes that one model proposed for the same data stay: it saw two plants, and a person said yes to both.
 
     Args:
         places: ``pushed_places``.
@@ -61,8 +62,8 @@ def sent_once(
     among = overlapping(own, own, min_iou=min_iou)
     for first, second in zip(among.first.tolist(), among.second.tolist(), strict=True):
         one, other = accepted[first], accepted[second]
-        if first < second and first not in why and one.get("run_id") != other.get("run_id"):
-            why.setdefault(second, f"suggestion {one['_id']} of another model lies there and is sent; this one is not")
+        if first < second and first not in why and not same_proposal(one, other):
+            why.setdefault(second, f"suggestion {one['_id']} of another look lies there and is sent; this one is not")
     for row in sorted(why):
         problems.append(Problem(f"suggestion {accepted[row]['_id']} on {accepted[row]['img_path']}", why[row]))
     return [one for row, one in enumerate(accepted) if row not in why]
