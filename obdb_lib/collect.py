@@ -22,6 +22,8 @@ from obdb_lib.store import Store
 
 SAMPLE_MARK = "sample"
 """Field of a task document that the sample made; a task without it is never replaced by the sample."""
+BLANK_MARK = "blank"
+"""Field of a task document that was made of a folder that nobody annotated."""
 SAMPLE_SIZES = {"default": DEFAULT_SIZE, "tiny": TINY_SIZE}
 
 
@@ -75,18 +77,40 @@ def _refuse_to_replace_real_tasks(store: Store, records: Sequence[TaskRecord]) -
         )
 
 
-def collect_store(store: Store) -> Collected:
+def collect_store(store: Store, *, include_blank: bool = False) -> Collected:
     """What the store holds already (a database of one's own, filled by mongoimport, say); nothing is imported.
+
+    Folders that ``collect_blank`` took in are left out, each with a problem that says so, as long as nobody has drawn
+    anything in them: a detector would learn that nothing grows there.
+
+    Args:
+        include_blank: take them along.
 
     Raises:
         StoreError: it is empty.
+        DatasetError: it holds nothing but such folders.
     """
-    snapshot = store.load(store.snapshot())
+    blank = [] if include_blank else _blank_tasks(store)
+    names = [name for name in store.task_names() if name not in blank]
+    if blank and not names:
+        raise DatasetError(
+            f"the store holds nothing but folders without annotations ({', '.join(blank)}); collect annotated tasks "
+            "first"
+        )
+    why = "a folder that nobody annotated; left out. Notebook 5 suggests boxes there (BLANK_FOLDERS)"
+    left_out = [Problem(name, why) for name in blank]
+    snapshot = store.load(store.snapshot(names or None))
     counts = {"frames": len(snapshot.frames), "annotations": len(snapshot.annotations)}
     roots = [str(root) for root in store.image_roots()]
     lost = _check_images(list(snapshot.frames[["img_path", "width", "height"]].itertuples(index=False)), roots)
     names = list(snapshot.task_names)
-    return Collected("the store as it is", names, {"tasks": len(names), **counts}, roots, lost)
+    return Collected("the store as it is", names, {"tasks": len(names), **counts}, roots, [*left_out, *lost])
+
+
+def _blank_tasks(store: Store) -> list[str]:
+    """Names of the tasks that ``collect_blank`` made and that hold no box yet."""
+    marked = [str(task["name"]) for task in store.tasks() if task.get(BLANK_MARK) and not task.get("importing")]
+    return [name for name in marked if not store.record(name).annotations]
 
 
 def collect_files(
@@ -110,7 +134,8 @@ def collect_blank(
 ) -> Collected:
     """Folders of images that nobody annotated yet, each as a task of the folder's name, to be annotated by detectors.
 
-    Images that cannot be read are problems and no frames.
+    The task carries BLANK_MARK, so that ``collect_store`` takes it for no annotated one. Images that cannot be read are
+    problems and no frames.
 
     Args:
         labels: names of the classes that the tasks get.
@@ -136,7 +161,9 @@ def collect_blank(
                 problems.append(Problem(name, f"image cannot be read ({error}); replace the file"))
         if not frames:
             raise DatasetError(f"no image in {folder} can be read; first problem: {problems[-1]}")
-        records.append(make_task(folder.name, labels, frames))
+        record = make_task(folder.name, labels, frames)
+        record.task[BLANK_MARK] = True
+        records.append(record)
         roots.append(folder.parent)
     return Collected("folders without annotations", *_put(store, records, problems, roots, progress))
 

@@ -97,9 +97,11 @@ class DecisionLog:
     def history(self, who: str) -> tuple[list[Document], list[Document]]:
         """The verdicts of one person that can be taken back and those that can be repeated, the latest of each last.
 
-        A new verdict leaves nothing to repeat.
+        A new verdict leaves nothing to repeat. What a rule decided in this person's name is none of theirs: nobody
+        takes back a batch entry by entry.
         """
-        own = [entry for known in self._entries.values() for entry in known.values() if entry.get("who") == who]
+        every = (entry for known in self._entries.values() for entry in known.values())
+        own = [entry for entry in every if entry.get("who") == who and not entry.get("rule")]
         done: list[Document] = []
         undone: list[Document] = []
         for entry in sorted(own, key=written):

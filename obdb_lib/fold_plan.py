@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +19,7 @@ from obdb_lib.cache import content_hash, read_json, write_json
 from obdb_lib.duplicates import DuplicateGroups
 from obdb_lib.errors import CacheError, SplitError
 from obdb_lib.grouping import GroupSources, frame_groups
-from obdb_lib.snapshots import Snapshot
+from obdb_lib.snapshots import Snapshot, frame_stamps
 from obdb_lib.splits import Split, default_grouping, k_folds
 
 logger = logging.getLogger(__name__)
@@ -95,9 +95,10 @@ def plan_folds(
             f"each frame is judged by looks of the k models, and the others train on it: looks must be 1 to k - 1; got "
             f"looks {looks} and k {k}"
         )
-    wanted, blocks, buffer = _grouping(snapshot, split, group_by)
     without = set(unannotated)
     known = [str(path) for path in snapshot.frames["img_path"] if path not in without]
+    dealt_frames = snapshot.frames[snapshot.frames["img_path"].isin(known)]
+    wanted, blocks, buffer = _grouping(replace(snapshot, frames=dealt_frames), split, group_by)
     dealt = _dealt(snapshot, known, k, (wanted, blocks, seed), duplicates, folder)
     fold_of = pd.Series(dealt, dtype=np.int64).sort_index()
     sources = GroupSources(duplicates, block_frames=blocks)
@@ -123,9 +124,15 @@ def _dealt(
     duplicates: DuplicateGroups,
     folder: Path | None,
 ) -> dict[str, int]:
-    """img_path -> fold, as it was dealt before or dealt now; ``how``: groupings, frame numbers of a block, seed."""
-    own = duplicates.groups.reindex(list(known)).to_csv()
-    kept = folder / f"folds-{content_hash(snapshot.id, known, k, how, own)}.json" if folder else None
+    """img_path -> fold, as it was dealt before or dealt now; ``how``: groupings, frame numbers of a block, seed.
+
+    Kept by the frames that are dealt, their annotations and which of them are twins: frames that come in beside them
+    (a folder to be annotated) deal nothing anew, and no model has to be trained again for them.
+    """
+    rows = sorted(known)
+    twins = pd.factorize(duplicates.groups.reindex(rows))[0].tolist()  # its numbers are those of all frames
+    stamps = frame_stamps(snapshot).reindex(rows).tolist()
+    kept = folder / f"folds-{content_hash(rows, stamps, twins, k, how)}.json" if folder else None
     dealt = _read(kept, known)
     if dealt is None:
         wanted, blocks, seed = how

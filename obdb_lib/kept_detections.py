@@ -56,7 +56,8 @@ def detect_kept(
 ) -> Kept:
     """Run the detector of a checkpoint over frames, ``KEPT_FRAMES`` at a time, each part in a file below ``folder``.
 
-    A part that is there is read; frames of it that could not be read are tried once more.
+    A part that is there is read; frames of it that could not be read are tried once more. Where a picture was replaced
+    (another size or time of its file) its part is detected anew.
 
     Args:
         folder: named by whatever decides the detections beside frames, threshold and looks (the weights).
@@ -75,7 +76,7 @@ def detect_kept(
     with track(progress, "detect", len(img_paths)) as task:
         for start in range(0, len(img_paths), KEPT_FRAMES):
             part = list(img_paths[start : start + KEPT_FRAMES])
-            path = folder / f"{content_hash(part, score_threshold, second_look)}.csv.gz"
+            path = folder / f"{content_hash(_files(part, frames), score_threshold, second_look)}.csv.gz"
             table = _read(path, frames)
             if table is not None:
                 task.advance(len(part))
@@ -112,6 +113,19 @@ def together(tables: Sequence[pd.DataFrame], *, second_look: bool) -> pd.DataFra
     if filled:
         return pd.concat(filled, ignore_index=True)
     return pd.DataFrame(columns=[*DETECTION_COLUMNS, *(["look"] if second_look else []), "fold"])
+
+
+def _files(part: Sequence[str], frames: Frames) -> list[tuple[str, int, int]]:
+    """What a part is made of: img_path, size in bytes and time of each file, zeros for one that is not there."""
+    found = []
+    for img_path in part:
+        try:
+            stat = frames.path(img_path).stat()
+        except (FrameError, OSError):
+            found.append((img_path, 0, 0))
+            continue
+        found.append((img_path, stat.st_size, stat.st_mtime_ns))
+    return found
 
 
 def _write(path: Path, table: pd.DataFrame, part: Sequence[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Memory: a place that a person rejected stays silent for later models, unless asked for.
+"""Memory: a place that was decided stays silent for later models, unless asked for.
 
 A place is a box in a frame for one kind of suggestion. A new suggestion lies there when it overlaps the rejected box,
 or overlaps it less but shows the same thing (its crop's vector), in the same frame or in a neighbouring frame of a
@@ -8,6 +8,9 @@ camera: the same pixels then show other ground.
 The class does not matter, but where it is the question itself (swapped_class): who rejects a box as Fat hen, though a
 key to rename it stands ready, says that nothing is to be added there, and a later model that calls the same thing
 Dandelion would ask the same again. ``any_class=False`` asks once for each class.
+
+A missing box that was accepted is silent, too, until the annotations hold it and nothing is missing there any more;
+meanwhile the accepted suggestion itself is carried over to be sent.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from obdb_lib.candidates import MISSING, SWAPPED_CLASS
 from obdb_lib.decision_log import fold
 from obdb_lib.embeddings import embed_crops
 from obdb_lib.errors import DatasetError
-from obdb_lib.frame_matching import FlatBoxes, Overlaps, overlapping
+from obdb_lib.frame_matching import FlatBoxes, Overlaps, flat_boxes, overlapping
 from obdb_lib.frames import FrameStore
 from obdb_lib.progress import Progress
 from obdb_lib.records import Document, Problem
@@ -66,6 +69,27 @@ def rejected_places(entries: Iterable[Document], earlier: Iterable[Document]) ->
         entries: decisions in the order they were written, undo entries included (``Store.decisions``).
         earlier: the suggestions that they are about (``Store.suggestions_by_id``).
     """
+    rejected, accepted, problems = _decided(entries, earlier)
+    return Rejections(_not_overruled(rejected, accepted), problems)
+
+
+def accepted_places(entries: Iterable[Document], earlier: Iterable[Document]) -> list[Document]:
+    """Missing boxes that stand accepted in a journal, whoever accepted them, as ``Rejections.places`` has the others.
+
+    An undone acceptance is none, nor is one that was followed by a rejection of the same place.
+
+    Args:
+        entries, earlier: as in ``rejected_places``.
+    """
+    rejected, accepted, _ = _decided(entries, earlier)
+    missing = [one for one in accepted if str(one.get("kind") or MISSING) == MISSING]
+    return _not_overruled(missing, rejected)
+
+
+def _decided(
+    entries: Iterable[Document], earlier: Iterable[Document]
+) -> tuple[list[Document], list[Document], list[Problem]]:
+    """What stands rejected, what accepted, and rejections that cannot be placed."""
     known = {str(document["_id"]): document for document in earlier}
     rejected: list[Document] = []
     accepted: list[Document] = []
@@ -80,7 +104,83 @@ def rejected_places(entries: Iterable[Document], earlier: Iterable[Document]) ->
         kept = {key: decision[key] for key in ("points", "object_class") if decision.get(key) is not None}
         place = {**known[name], **kept, "decision_id": str(decision["_id"]), "decided": decision.get("when")}
         (rejected if decision["verdict"] == "reject" else accepted).append(place)
-    return Rejections(_not_accepted_later(rejected, accepted), problems)
+    return rejected, accepted, problems
+
+
+def silence_accepted(
+    suggestions: Sequence[Document],
+    accepted: Sequence[Document],
+    *,
+    min_iou: float = DEFAULT_MATCH_IOU,
+    include_silenced: bool = False,
+) -> list[Document]:
+    """Suggestions without the missing boxes that were accepted before, as whatever class; call it after ``silence``.
+
+    Args:
+        accepted: ``accepted_places``.
+        min_iou: overlap in the same frame from which a box lies at the accepted place.
+        include_silenced: bring the silent ones back, in the order they were given, ``silenced_by`` the decision that
+            accepted; what ``silence`` marked stays marked.
+
+    Returns:
+        Copies, in the given order. What is accepted itself is not silenced, nor is what the same model proposed beside
+        an accepted one for the same data: it saw two plants there.
+
+    Raises:
+        DatasetError: the threshold is not above 0 and at most 1.
+    """
+    silenced_by = [str(one.get("silenced_by") or "") for one in suggestions]
+    own = {one["_id"] for one in accepted}
+    if suggestions and accepted:
+        pairs, _ = _near(suggestions, accepted, min_iou, 0, True)
+        for row, column in zip(pairs.first, pairs.second, strict=True):
+            one, place = suggestions[row], accepted[column]
+            if one["_id"] not in own and not same_proposal(one, place):
+                silenced_by[row] = silenced_by[row] or place["decision_id"]
+    marked = [{**one, "silenced_by": by} for one, by in zip(suggestions, silenced_by, strict=True)]
+    return [one for one in marked if include_silenced or not one["silenced_by"]]
+
+
+def same_proposal(one: Document, other: Document) -> bool:
+    """Whether one model proposed both for the same data; no where a suggestion does not say."""
+    made = [(str(each.get("run_id") or ""), str(each.get("snapshot_id") or "")) for each in (one, other)]
+    return made[0] == made[1] and all(made[0])
+
+
+def carried_over(
+    accepted: Sequence[Document],
+    suggestions: Sequence[Document],
+    snapshot: Snapshot,
+    *,
+    min_iou: float = DEFAULT_MATCH_IOU,
+) -> list[Document]:
+    """Accepted missing boxes of earlier models that are still to be drawn: those that ``silence_accepted`` keeps from
+    being asked again, to be sent and repaired with the decisions of today.
+
+    Args:
+        accepted: ``accepted_places``.
+        suggestions: those of today; an accepted one among them is not carried over.
+        snapshot: places on other frames are left out, and those where an annotation of their class lies by now.
+        min_iou: overlap from which two boxes are one plant. Of several accepted at one place the one of today counts,
+            else the last one.
+    """
+    today = {one["_id"] for one in suggestions}
+    known = set(snapshot.frames["img_path"])
+    late_first = sorted(accepted, key=lambda one: (one["decided"] is not None, one["decided"]), reverse=True)
+    found = [one for one in late_first if one["img_path"] in known]
+    found.sort(key=lambda one: one["_id"] not in today)
+    if not found:
+        return []
+    boxes = pd.DataFrame([one["points"] for one in found], columns=BOX)
+    boxes = boxes.assign(img_path=[str(one["img_path"]) for one in found])
+    boxes = boxes.assign(object_class=[str(one["object_class"]) for one in found])
+    own, drawn = flat_boxes(boxes, snapshot.annotations)
+    gone = set(overlapping(own, drawn, min_iou=min_iou, class_aware=True).first.tolist())
+    pairs = overlapping(own, own, min_iou=min_iou)
+    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
+        if first < second and first not in gone:
+            gone.add(second)
+    return [one for row, one in enumerate(found) if row not in gone and one["_id"] not in today]
 
 
 def silence(
@@ -243,17 +343,17 @@ def _likeness(
     return result
 
 
-def _not_accepted_later(rejected: list[Document], accepted: list[Document]) -> list[Document]:
-    """Without the places where a later decision accepted the very thing."""
-    if not rejected or not accepted:
-        return rejected
-    pairs, _ = _near(rejected, accepted, DEFAULT_MATCH_IOU, 0, True)
+def _not_overruled(places: list[Document], others: list[Document]) -> list[Document]:
+    """Without the places where a later decision among the others said the opposite of the very thing."""
+    if not places or not others:
+        return places
+    pairs, _ = _near(places, others, DEFAULT_MATCH_IOU, 0, True)
     overruled = {
         int(row)
         for row, column in zip(pairs.first, pairs.second, strict=True)
-        if _later(accepted[column]["decided"], rejected[row]["decided"])
+        if _later(others[column]["decided"], places[row]["decided"])
     }
-    return [one for row, one in enumerate(rejected) if row not in overruled]
+    return [one for row, one in enumerate(places) if row not in overruled]
 
 
 def _later(one: object, other: object) -> bool:

@@ -17,7 +17,14 @@ from obdb_lib.stages import STAGES
 
 OWN_PARAMETERS = {"INTERACTIVE": "a batch has no widgets", "RUN_DIR": "choose the folder with --out"}
 """What the batch gives to every notebook itself, and what to do instead."""
-PATH_PARAMETERS = ("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT", "COMPARE_WITH", "GIVEN", "MANIFEST")
+PATH_PARAMETERS = (
+    *("DATA", "IMAGE_ROOTS", "SETTINGS", "CHECKPOINT", "COMPARE_WITH", "GIVEN", "MANIFEST"),
+    *("DECISIONS", "BLANK_FOLDERS"),
+)
+ELEMENTS: Mapping[str, type] = {"FIX_SEEDS": int}
+"""What the lists hold whose default is empty and does not tell; others hold names or paths."""
+BY_CLASS = ("TARGET_PRECISION",)
+"""Numbers that may also be given class by class, ``{'Fat hen': 0.9}``."""
 STORE = "store"
 """DATA of notebook 1 that means what the database holds already; a folder of that name is ``./store``."""
 SETTINGS_STAGE = STAGES[2]
@@ -80,7 +87,7 @@ def check_parameters(
         for stage in stages if name in known else ():
             if name in defaults[stage]:
                 try:
-                    typed = _as_type_of(value, defaults[stage][name])
+                    typed = _as_type_of(name, value, defaults[stage][name])
                     chosen[stage][name] = _from_here(typed) if name in PATH_PARAMETERS else typed
                 except ValueError as error:
                     mistakes.append(f"parameter {name} {error}")
@@ -135,9 +142,13 @@ def notebook_parameters(path: Path) -> dict[str, object]:
     raise BatchError(f"{path} has no cell tagged 'parameters'")
 
 
-def _as_type_of(value: object, default: object) -> object:
+def _as_type_of(name: str, value: object, default: object) -> object:
+    if isinstance(default, list):
+        return _list_of(_element(name, default), value)
     if isinstance(value, str):
         value = _from_text(value, default)
+    if name in BY_CLASS and isinstance(value, dict):
+        return {str(key): _number(float, item) for key, item in value.items()}
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(default):
@@ -148,29 +159,51 @@ def _as_type_of(value: object, default: object) -> object:
 def _from_text(text: str, default: object) -> object:
     if isinstance(default, str):
         return _unquoted(text)
-    if isinstance(default, list):
-        return _names_from(text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(f"wants {type(default).__name__} such as {default!r}; got {text!r}") from error
 
 
-def _names_from(text: str) -> list[str]:
-    """``a,b``, ``'a, b',c`` or ``['a', 'b']`` as a list: every list among the parameters holds names or paths."""
-    wrong = f"wants a list; got {text!r}: quote the names, ['task', 'x'], or use commas without brackets, task,x"
+def _element(name: str, default: Sequence[object]) -> type:
+    """Type of what a list holds: int, float or str."""
+    return type(default[0]) if default else ELEMENTS.get(name, str)
+
+
+def _list_of(element: type, value: object) -> list[object]:
+    """``a,b``, ``'a, b',c``, ``['a', 'b']``, or for numbers ``0,1`` and ``[0, 1]``, as a list."""
+    if element is str:
+        wrong = f"wants a list; got {value!r}: quote the names, ['task', 'x'], or use commas without brackets, task,x"
+    else:
+        wrong = f"wants a list of numbers ({element.__name__}) such as 0,1 or [0, 1]; got {value!r}"
     try:
-        if text.lstrip().startswith("["):
-            names = ast.literal_eval(text.strip())
-        else:
-            lexer = shlex.shlex(text, posix=True)
-            lexer.whitespace, lexer.whitespace_split, lexer.commenters, lexer.escape = ",", True, "", ""
-            names = [name.strip() for name in lexer if name.strip()]
+        items: object = value
+        if isinstance(value, str):
+            items = ast.literal_eval(value.strip()) if value.lstrip().startswith("[") else _between_commas(value)
+            if element is not str and isinstance(items, list):
+                items = [ast.literal_eval(item) if isinstance(item, str) else item for item in items]
+        if not isinstance(items, list):
+            raise ValueError(wrong)
+        if element is not str:
+            return [_number(element, item) for item in items]
     except (ValueError, SyntaxError, TypeError) as error:
         raise ValueError(wrong) from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not all(isinstance(item, str) for item in items):
         raise ValueError(wrong)
-    return names
+    return items
+
+
+def _number(element: type, value: object) -> object:
+    """An int as it is or as a float; ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, element)):
+        raise ValueError(f"wants {element.__name__}; got {type(value).__name__} {value!r}")
+    return element(value)
+
+
+def _between_commas(text: str) -> list[str]:
+    lexer = shlex.shlex(text, posix=True)
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters, lexer.escape = ",", True, "", ""
+    return [name.strip() for name in lexer if name.strip()]
 
 
 def _unquoted(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from obdb_lib.boxes import DEFAULT_MATCH_IOU
+from obdb_lib.decision_log import UNDO
 from obdb_lib.errors import DatasetError
 from obdb_lib.frame_matching import flat_boxes, match_frames
 from obdb_lib.records import Document
@@ -17,6 +19,8 @@ from obdb_lib.records import Document
 PRECISIONS = (0.5, 0.8, 0.9)
 LONGEST_LOOK_S = 60.0
 """Between two decisions a person looked at the second one, unless more time passed: then they were away."""
+BURST_S = 0.2
+"""Decisions nearer to each other than this were not made one by one: nobody sees and decides so quickly."""
 BINS = 10
 
 Floats = NDArray[np.float64]
@@ -127,15 +131,20 @@ def calibration_error(probability: Floats, right: Bools, *, bins: int = BINS) ->
 def seconds_per_decision(decisions: Sequence[Document]) -> float | None:
     """Median seconds a person took for a decision, by the journal; None with fewer than three.
 
-    Longer gaps than LONGEST_LOOK_S are pauses and do not count; neither do decisions of a rule.
+    Gaps of more than LONGEST_LOOK_S a decision are pauses and do not count; neither do decisions of a rule or of a
+    file, nor what was taken back and repeated by a key. Decisions within BURST_S of each other were one act, such as a
+    page: its time is shared among them and counts once.
     """
-    gaps: list[float] = []
-    last: dict[str, float] = {}
-    for one in sorted(decisions, key=lambda decision: decision["when"]):
-        if one.get("rule"):
-            continue
-        at = one["when"].timestamp()
-        if one["who"] in last and at - last[one["who"]] <= LONGEST_LOOK_S:
-            gaps.append(at - last[one["who"]])
-        last[one["who"]] = at
-    return float(np.median(gaps)) if len(gaps) > 1 else None
+    times: dict[str, list[float]] = defaultdict(list)
+    for one in decisions:
+        if not (one.get("rule") or one.get("recorded") or one.get("redoes") or one.get("verdict") == UNDO):
+            times[str(one["who"])].append(one["when"].timestamp())
+    taken: list[float] = []
+    for own in times.values():
+        at = np.sort(np.array(own))
+        first = np.flatnonzero(np.diff(at, prepend=-np.inf) >= BURST_S)
+        count = np.diff(first, append=len(at))
+        last = first + count - 1
+        seconds = (at[last[1:]] - at[last[:-1]]) / count[1:]
+        taken += seconds[seconds <= LONGEST_LOOK_S].tolist()
+    return float(np.median(taken)) if len(taken) > 1 else None

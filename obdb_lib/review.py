@@ -14,7 +14,7 @@ from obdb_lib.decision_log import SKIP, UNDO, DecisionLog, DecisionStore, fold, 
 from obdb_lib.errors import DecidedMeanwhileError, ReviewError, TakenError
 from obdb_lib.records import Document
 
-__all__ = ["SAID", "UNDO", "VERDICTS", "Journal", "checked_points", "decide_by_rule", "fold", "who_decided"]
+__all__ = ["SAID", "UNDO", "VERDICTS", "Journal", "checked_points", "decide_by_rule", "fold", "is_open", "who_decided"]
 
 VERDICTS = ("accept", "reject", SKIP)
 SAID = {"accept": "accepted", "reject": "rejected", SKIP: "skipped"}
@@ -52,6 +52,7 @@ class Journal:
         rule: str | None = None,
         seen: str | None = UNSEEN,
         frame_size: tuple[int, int] | None = None,
+        recorded: str = "",
     ) -> Document:
         """Write a verdict; returns the entry once it is on disk.
 
@@ -61,6 +62,7 @@ class Journal:
             seen: ``_id`` of the standing entry that the person was shown ("" or None for none); when somebody else's
                 verdict stands there by now, nothing is written. Not given: written whatever stands.
             frame_size: width and height in pixels that changed ``points`` must keep to.
+            recorded: file that a person's earlier decision was taken from, noted in the entry.
 
         Raises:
             DecidedMeanwhileError: see ``seen``; deciding again with the new entry as ``seen`` is possible.
@@ -81,6 +83,7 @@ class Journal:
             "object_class": object_class or suggestion.get("object_class"),
             "points": [float(value) for value in box],
             "rule": rule,
+            **({"recorded": recorded} if recorded else {}),
         }
         return self._write(entry, seen)
 
@@ -130,6 +133,15 @@ class Journal:
         raise ReviewError(f"suggestion {name} is being decided by others all the time; look at it again later")
 
 
+def is_open(decision: Document | None) -> bool:
+    """Whether a suggestion waits for a person: nothing stands on it, or only the skip of a rule.
+
+    Args:
+        decision: the standing entry (``Journal.standing().get(suggestion_id)``).
+    """
+    return decision is None or (decision["verdict"] == SKIP and bool(decision.get("rule")))
+
+
 def checked_points(points: Sequence[float], frame_size: tuple[int, int] | None = None) -> list[float]:
     """A person's box: x1, y1, x2, y2 in pixels of the frame, finite, with an area, inside the frame when known.
 
@@ -171,7 +183,8 @@ def _kept(entry: Document) -> Document:
 
 
 def decide_by_rule(journal: Journal, suggestions: Sequence[Document], *, accept_score: float) -> dict[str, int]:
-    """Accept suggestions scoring ``accept_score`` or more, skip the others; what was already decided stays.
+    """Accept suggestions scoring ``accept_score`` or more, skip the others; what was already decided stays, but for
+    what a rule skipped.
 
     Returns:
         Numbers of suggestions by verdict, decisions made before included.
@@ -181,8 +194,8 @@ def decide_by_rule(journal: Journal, suggestions: Sequence[Document], *, accept_
     counts = dict.fromkeys(VERDICTS, 0)
     for suggestion in suggestions:
         decision = standing.get(suggestion["_id"])
-        if decision is None:
-            verdict = "accept" if suggestion["score"] >= accept_score else "skip"
-            decision = journal.decide(suggestion, verdict, rule=rule)
+        accepted = is_open(decision) and suggestion["score"] >= accept_score
+        if decision is None or accepted:
+            decision = journal.decide(suggestion, "accept" if accepted else SKIP, rule=rule)
         counts[decision["verdict"]] += 1
     return counts

@@ -13,12 +13,14 @@ import pandas as pd
 from obdb_lib.candidates import MISSING
 from obdb_lib.decision_log import SKIP
 from obdb_lib.errors import ReviewError
-from obdb_lib.recorded import Recorded, assign_recorded
+from obdb_lib.recorded import Recorded, RecordedDecision, assign_recorded
 from obdb_lib.records import Document, Problem
-from obdb_lib.review import VERDICTS, Journal
+from obdb_lib.review import VERDICTS, Journal, is_open
 
 DEFAULT_PRECISION = 0.9
 """Expected share of right ones among what the rule accepts, class by class; raise it to accept fewer."""
+SAME_PIXELS = 0.01
+"""Corners of two boxes this near are the same: a file may hold fewer decimals than the journal."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,13 @@ def decide_by_precision(
 ) -> dict[str, int]:
     """Accept, class by class, what reaches the target precision in the mean, and skip the rest.
 
-    What was decided before stays. Silenced suggestions and those of other ``kinds`` are skipped: a rule that nobody
-    watches adds boxes, and changes or removes none unless told.
+    What was decided before stays, but for what a rule skipped: another target may accept that. Silenced suggestions
+    and those of other ``kinds`` are skipped: a rule that nobody watches adds boxes, and changes or removes none unless
+    told.
 
     Args:
-        precision: see ``precision_thresholds``; the thresholds are those of the undecided suggestions.
+        precision: see ``precision_thresholds``; the thresholds are those of the suggestions that no person decided, so
+            that a target reached in two steps accepts what it accepts at once.
         kinds: what the rule may accept.
 
     Returns:
@@ -124,24 +128,29 @@ def decide_by_precision(
         ReviewError: no suggestion that the rule may accept has a probability, or a value is out of range.
     """
     standing = journal.standing()
-    open_ones = [one for one in suggestions if one["_id"] not in standing]
-    judged = [one for one in open_ones if str(one.get("kind") or MISSING) in kinds and not one.get("silenced_by")]
-    if judged and all(one.get("probability") is None for one in judged):
+    judged = [one for one in suggestions if str(one.get("kind") or MISSING) in kinds and not one.get("silenced_by")]
+    open_ones = [one for one in judged if is_open(standing.get(one["_id"]))]
+    if open_ones and all(one.get("probability") is None for one in open_ones):
         raise ReviewError(
-            f"the rule needs the acceptance probability of the suggestions, and none of the {len(judged)} has one; "
+            f"the rule needs the acceptance probability of the suggestions, and none of the {len(open_ones)} has one; "
             "estimate it first, or decide by score (review.decide_by_rule)"
         )
-    thresholds = precision_thresholds(judged, precision)
+    by_rules = [one for one in judged if _accepted_by_rule(standing.get(one["_id"]))]
+    thresholds = precision_thresholds([*open_ones, *by_rules], precision)
     rule = _words(thresholds, kinds)
-    may = {one["_id"] for one in judged}
+    may = {one["_id"] for one in open_ones}
     counts = dict.fromkeys(VERDICTS, 0)
     for one in suggestions:
         decision = standing.get(one["_id"])
-        if decision is None:
-            accepted = one["_id"] in may and _passes(one, thresholds)
-            decision = journal.decide(one, "accept" if accepted else "skip", rule=rule)
+        accepted = one["_id"] in may and _passes(one, thresholds)
+        if decision is None or accepted:
+            decision = journal.decide(one, "accept" if accepted else SKIP, rule=rule)
         counts[decision["verdict"]] += 1
     return counts
+
+
+def _accepted_by_rule(decision: Document | None) -> bool:
+    return decision is not None and decision["verdict"] == "accept" and bool(decision.get("rule"))
 
 
 def _passes(one: Document, thresholds: Mapping[str, Threshold]) -> bool:
@@ -167,7 +176,8 @@ class Applied:
     Attributes:
         counts: numbers of suggestions by verdict, decisions made before included, and ``undecided``.
         written: decisions written now; ``by_place``: of these, found by image, box and class, as the ids differ.
-        problems: recorded decisions that fit no suggestion, or one that was decided otherwise before.
+        problems: recorded decisions that fit no suggestion, or one that was decided otherwise before, be it as another
+            class or with another box.
     """
 
     counts: dict[str, int]
@@ -177,7 +187,8 @@ class Applied:
 
 
 def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: Recorded) -> Applied:
-    """Write recorded decisions into the journal, each on its suggestion; what was decided before stays.
+    """Write recorded decisions into the journal, each on its suggestion; what was decided before stays, but for skips:
+    they say nothing against a recorded verdict.
 
     A person's verdict is written in that person's name, so that it counts as one and is learned from; a rule's with its
     words and the file. A skip is the skip of whoever lays the file on, as it stands for nobody else.
@@ -191,12 +202,9 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
     for row, (place, by_id) in sorted(partners.items()):
         decision, suggestion = recorded.decisions[row], suggestions[place]
         earlier = standing.get(suggestion["_id"])
-        if earlier is not None:
-            if earlier["verdict"] != decision.verdict:
-                what = (
-                    f"{decision.verdict} here, but {earlier['verdict']} by {earlier.get('who')} before; left as it is"
-                )
-                problems.append(Problem(f"{recorded.source}, {decision.where}", what))
+        if earlier is not None and (earlier["verdict"] != SKIP or decision.verdict == SKIP):
+            if what := _otherwise(decision, earlier):
+                problems.append(Problem(f"{recorded.source}, {decision.where}", f"{what} before; left as it is"))
             continue
         with _in_the_name_of(journal, "" if decision.verdict == SKIP else decision.who):
             standing[suggestion["_id"]] = journal.decide(
@@ -205,6 +213,7 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
                 object_class=decision.object_class or None,
                 points=decision.points,
                 rule=f"{decision.rule} (recorded in {recorded.source})" if decision.rule else None,
+                recorded=recorded.source,
             )
         written += 1
         by_place += not by_id
@@ -213,6 +222,21 @@ def apply_recorded(journal: Journal, suggestions: Sequence[Document], recorded: 
         found = standing.get(suggestion["_id"])
         counts["undecided" if found is None else found["verdict"]] += 1
     return Applied(counts, written, by_place, problems)
+
+
+def _otherwise(decision: RecordedDecision, earlier: Document) -> str:
+    """In what a recorded decision differs from the one that stands; "" when they agree."""
+    who = earlier.get("who")
+    if earlier["verdict"] != decision.verdict:
+        return f"{decision.verdict} here, but {earlier['verdict']} by {who}"
+    if decision.verdict == SKIP:
+        return ""
+    name, points = earlier.get("object_class"), earlier.get("points")
+    if decision.object_class and name and decision.object_class != name:
+        return f"{decision.verdict} as {decision.object_class} here, but as {name} by {who}"
+    if decision.points and points and not np.allclose(decision.points, points, rtol=0, atol=SAME_PIXELS):
+        return f"{decision.verdict} with box {list(decision.points)} here, but with {list(points)} by {who}"
+    return ""
 
 
 @contextmanager

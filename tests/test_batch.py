@@ -141,6 +141,41 @@ def test_lists_as_text(notebooks: Path, text: str, names: list[str]) -> None:
     assert check_parameters({"NAMES": text}, ["a"], notebooks)["a"]["NAMES"] == names
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("HIDE_SHARES=0.05,0.2 FIX_SEEDS=0,1", {"HIDE_SHARES": [0.05, 0.2], "FIX_SEEDS": [0, 1]}),
+        ("HIDE_SHARES=[0.05, 1] FIX_SEEDS=[0,1]", {"HIDE_SHARES": [0.05, 1.0], "FIX_SEEDS": [0, 1]}),
+        ("HIDE_SHARES= FIX_SEEDS=7", {"HIDE_SHARES": [], "FIX_SEEDS": [7]}),
+        ("FIX_SEEDS=[] KINDS=missing", {"FIX_SEEDS": [], "KINDS": ["missing"]}),
+        ("TARGET_PRECISION={'Fat hen':0.9,'Dandelion':1}", {"TARGET_PRECISION": {"Fat hen": 0.9, "Dandelion": 1.0}}),
+    ],
+)
+def test_numbers_of_notebook_5_stay_numbers(text: str, found: dict[str, object]) -> None:
+    chosen = check_parameters(given_parameters("", text, []), STAGES[4:], batch.NOTEBOOKS)[STAGES[4]]
+    assert repr(chosen) == repr(found), "1 == 1.0 == True, but not for a training's seed"
+    assert check_parameters(found, STAGES[4:], batch.NOTEBOOKS)[STAGES[4]] == found
+
+
+@pytest.mark.parametrize("text", ["HIDE_SHARES=a,b", "FIX_SEEDS=[True]", "FIX_SEEDS=0.5", "FIX_SEEDS=[0"])
+def test_what_is_no_number_is_told(text: str) -> None:
+    with pytest.raises(BatchError, match="wants a list of numbers"):
+        check_parameters(given_parameters("", "", [text]), STAGES[4:], batch.NOTEBOOKS)
+    with pytest.raises(BatchError, match=r"TARGET_PRECISION wants float; got str"):
+        check_parameters({"TARGET_PRECISION": {"a": "much"}}, STAGES[4:], batch.NOTEBOOKS)
+
+
+def test_paths_of_notebook_5_start_at_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").touch()
+    for name in ("new", "two words"):
+        (tmp_path / name).mkdir()
+    given = given_parameters("", "DECISIONS=mine.csv BLANK_FOLDERS='two words',new", [])
+    found = check_parameters(given, STAGES[4:], batch.NOTEBOOKS)[STAGES[4]]
+    assert found["DECISIONS"] == str(tmp_path / "mine.csv")
+    assert found["BLANK_FOLDERS"] == [str(tmp_path / "two words"), str(tmp_path / "new")]
+
+
 def through_make(folder: Path, **variables: str) -> list[str]:
     """What `make batch` hands to `python -m obdb_lib.batch`: a stand-in for python writes its arguments down."""
     python = folder / "venv" / "bin" / "python"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from obdb_lib.collect import collect_blank, frames_of
+from obdb_lib.collect import collect_blank, collect_store, frames_of
 from obdb_lib.errors import DatasetError, FrameError
 from obdb_lib.fold_plan import blank_frames
+from obdb_lib.records import make_annotation
 from obdb_lib.store import Store
 from tests.helpers import task, write_frames
 
@@ -36,6 +37,24 @@ def test_each_folder_becomes_a_task_whose_frames_are_found(store: Store, tmp_pat
     assert frames_of(store, *blank.roots).load(names[0]).shape == (64, 96, 3)
     again = collect_blank(store, [folder_of_images(tmp_path)], ["Dandelion", "Fat hen"])
     assert store.snapshot_with(first, again.tasks) == snapshot.id
+
+
+def test_the_store_is_collected_without_blank_folders(store: Store, tmp_path: Path) -> None:
+    """A later notebook 1 must not take a folder to be annotated for one in which nothing grows."""
+    collect_blank(store, [folder_of_images(tmp_path)], ["Dandelion"])
+    with pytest.raises(DatasetError, match=r"nothing but folders without annotations \(new field\)"):
+        collect_store(store)
+    drawn, empty = task(boxes={0: [("Dandelion", [10, 10, 30, 30])]}), task("FieldData 20200520145736 1L GH020099")
+    store.import_tasks([drawn, empty])
+    found = collect_store(store)
+    assert found.tasks == [drawn.name, empty.name], "an empty task of one's own is a negative"
+    assert found.counts == {"tasks": 2, "frames": 6, "annotations": 1}
+    assert "new field: a folder that nobody annotated; left out" in str(found.problems[0])
+    assert collect_store(store, include_blank=True).counts["tasks"] == 3
+    record = store.record("new field")
+    record.annotations.append(make_annotation(record, 0, "Dandelion", [10, 10, 30, 30]))
+    store.import_tasks([record])
+    assert "new field" in collect_store(store).tasks, "somebody has drawn in it"
 
 
 def test_a_blank_folder_never_replaces_a_task_with_annotations(store: Store, tmp_path: Path) -> None:

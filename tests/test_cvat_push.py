@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from obdb_lib.cvat.client import CvatClient, NoAnswerError
-from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_suggestions, send
+from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions, send
 from obdb_lib.errors import CvatError
 from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
@@ -119,15 +119,32 @@ def test_plan__corrections_are_listed_and_not_sent(tmp_path: Path, kind: str, to
     found = [
         suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", kind="missing"),
         # Not even a class without a label or an image without a file is in the way.
-        {**suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"), **more, "object_class": "a class of no label"},
+        {
+            **suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"),
+            **more,
+            "object_class": "a class of no label",
+            "frame": 7,
+        },
         {**suggestion("s3", "a/x.png", [1, 1, 9, 9], task="T"), **more},
     ]
     decisions = {"s1": accept("s1"), "s2": accept("s2"), "s3": {**accept("s3"), "verdict": "reject"}}
     plan = plan_push(found, decisions, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES, now=NOON)
     assert [shape.suggestion_id for task in plan.tasks for shape in task.shapes] == ["s1"]
-    assert [one.where for one in plan.corrections] == ["suggestion s2 on gone.png"]
+    assert [one.where for one in plan.corrections] == ["task T, frame 7 (gone.png), suggestion s2"]
     assert "1 accepted corrections of existing annotations are not sent" in plan.summary()
     assert told in plan.summary()
+
+
+@pytest.mark.parametrize("kind", ["swapped_class", "bad_location"])
+def test_plan__a_correction_tells_both_changes(tmp_path: Path, kind: str) -> None:
+    more = {"annotation_id": "17", "annotation_class": "cleavers", "object_class": "dandelion", "kind": kind}
+    found = [{**suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", frame=0), **more}]
+    changed = accept("s1", object_class="nettle", points=[2, 2, 8, 8])
+    plan = plan_push(found, {"s1": changed}, make_snapshot([]), make_images(tmp_path, []), model="m", classes=CLASSES)
+    first, second = ("be nettle", "lie at [2.0, 2.0, 8.0, 8.0]")[:: 1 if kind == "swapped_class" else -1]
+    assert [str(one) for one in plan.corrections] == [
+        f"task T, frame 0 (a/x.png), suggestion s1: annotation 17 (cleavers) should {first} and {second}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +180,42 @@ def test_plan__missing_unknown_or_other_image(tmp_path: Path) -> None:
         plan_push(found, {"s1": accept("s1")}, both, store, model="m", classes=CLASSES)
     with pytest.raises(CvatError, match=r"not in snapshot snap1: b/y\.png"):
         plan_push(found, {"s2": accept("s2")}, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES)
+
+
+def test_plan__nothing_is_sent_twice_to_one_place(tmp_path: Path) -> None:
+    """By the place of what was sent, whatever its id and class, and of two models' boxes once."""
+    new = {"run_id": "second", "snapshot_id": "n2"}
+    store = make_images(tmp_path / "images", ["a/x.png", "a/y.png"])
+    old = suggestion("old", "a/x.png", [0, 0, 5, 5], task="T", run_id="first", snapshot_id="n1")
+    found = [
+        suggestion("again", "a/x.png", [1, 1, 9, 10], task="T", **new, object_class="dandelion"),
+        suggestion("other frame", "a/y.png", [1, 1, 9, 9], task="T", **new),
+        suggestion("z", "a/x.png", [30, 10, 50, 30], task="T", **new),
+        suggestion("twin of z", "a/x.png", [31, 10, 50, 30], task="T", **new),
+        suggestion("carried", "a/x.png", [31, 11, 50, 30], task="T", run_id="first", snapshot_id="n1"),
+        suggestion("turned", "a/x.png", [9, 9, 1, 1], task="T", **new),
+        suggestion("no box", "a/x.png", [1, 1, float("nan"), 9], task="T", **new),
+    ]
+    # Accepted with another box, sent so, and taken back later: it stands on CVAT all the same.
+    entries = [accept("old", points=[1, 1, 9, 9]), {"suggestion_id": "old", "verdict": "undo"}]
+    sent = pushed_places({"old"}, [old, found[1]], entries)
+    assert sent == [{"_id": "old", "img_path": "a/x.png", "points": [1, 1, 9, 9]}]
+    plan = plan_push(
+        found,
+        {one["_id"]: accept(one["_id"]) for one in found},
+        make_snapshot([("a/x.png", "T"), ("a/y.png", "T")]),
+        store,
+        model="m",
+        classes=CLASSES,
+        now=NOON,
+        pushed_places=sent,
+    )
+    assert [shape.suggestion_id for shape in plan.tasks[0].shapes] == ["twin of z", "z", "other frame"]
+    told = plan.summary()
+    for name in ("again", "turned"):
+        assert f"suggestion {name} on a/x.png: a box was sent there before (suggestion old); not sent again" in told
+    assert "suggestion carried on a/x.png: suggestion z of another look lies there and is sent; this one" in told
+    assert "suggestion no box on a/x.png: " in told
 
 
 def test_plan__name_too_long(tmp_path: Path) -> None:

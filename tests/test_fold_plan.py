@@ -11,10 +11,11 @@ import pytest
 from obdb_lib import fold_plan
 from obdb_lib.errors import SplitError
 from obdb_lib.fold_plan import NO_FOLD, FoldPlan, blank_frames, plan_folds
+from obdb_lib.records import make_annotation, make_task
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import by_groups, every_nth
 from tests.folds_world import twins, videos
-from tests.helpers import snapshot_of, task
+from tests.helpers import CLASSES, snapshot_of, task
 
 SNAPSHOT = snapshot_of(videos(7, 5))
 PATHS = SNAPSHOT.frames["img_path"].tolist()
@@ -132,6 +133,31 @@ def test_dealing_is_kept__for_the_search_may_end_otherwise_another_time(
     for file in kept:
         file.write_text("cut")
     pd.testing.assert_series_equal(plan_folds(SNAPSHOT, **asked).fold_of, other.fold_of)
+
+
+def test_a_blank_folder__deals_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it changes the snapshot, the numbers of the twins and the grouping that the names would tell."""
+    nameless = []
+    for part in range(6):
+        record = make_task(f"part {part}", CLASSES, [(f"images/{part}_{frame}.png", 96, 64) for frame in range(3)])
+        record.annotations.append(make_annotation(record, 0, "Fat hen", (5, 5, 30, 30)))
+        nameless.append(record)
+    blank = task("FieldData 20190101000000 1L GH019999", 4)
+    alone, both = snapshot_of(nameless), snapshot_of([blank, *nameless])
+    paths = alone.frames["img_path"].tolist()
+    first = plan_folds(alone, duplicates=twins(paths, (paths[0], paths[5])), k=3, folder=tmp_path)
+    real = fold_plan.k_folds
+    monkeypatch.setattr(fold_plan, "k_folds", lambda *args, **more: real(*args, **more)[::-1])
+    every = [*blank_frames(both), *paths]
+    asked = {"duplicates": twins(every, (paths[0], paths[5])), "k": 3, "folder": tmp_path}
+    second = plan_folds(both, unannotated=blank_frames(both), **asked)
+    assert len(list(tmp_path.glob("folds-*.json"))) == 1
+    pd.testing.assert_series_equal(second.fold_of[paths].sort_index(), first.fold_of[paths].sort_index())
+    assert [model.train for model in second.models] == [model.train for model in first.models]
+    nameless[0].annotations.clear()
+    redrawn = snapshot_of([blank, *nameless])
+    plan_folds(redrawn, unannotated=blank_frames(both), **asked)
+    assert len(list(tmp_path.glob("folds-*.json"))) == 2, "other annotations may be dealt otherwise"
 
 
 def test_wrong_numbers__are_told() -> None:

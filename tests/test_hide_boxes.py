@@ -79,6 +79,23 @@ def test_a_persons_seconds_come_from_the_journal() -> None:
     rows.append({"who": "ann", "when": start + timedelta(seconds=4.1), "rule": "all"})
     assert seconds_per_decision(rows) == pytest.approx(2.0)
     assert seconds_per_decision(rows[:2]) is None
+    assert seconds_per_decision([]) is None
+
+
+def test_a_page_accepted_at_once_was_looked_at_before() -> None:
+    """40 boxes looked through in 80 s, saved 6 ms apart: 2 s each, one time among those of single decisions."""
+    start = datetime(2026, 5, 1, tzinfo=UTC)
+
+    def at(second: float, **more: object) -> dict[str, object]:
+        return {"who": "ann", "verdict": "accept", "when": start + timedelta(seconds=second), **more}
+
+    page = [at(80 + 0.006 * number) for number in range(40)]
+    assert seconds_per_decision([at(0), *page]) is None, "one time is too few"
+    singles = [at(0), *page, at(90.234), at(93.234)]
+    assert seconds_per_decision(singles) == pytest.approx(3.0)
+    assert seconds_per_decision([*singles, at(95.234)]) == pytest.approx((80.234 / 40 + 3) / 2)
+    other = [at(0.5), at(1.1, verdict="undo"), at(1.6, redoes="x"), at(2.0, recorded="d.json"), at(3.0, rule="all")]
+    assert seconds_per_decision([*singles, *(one | {"who": "bob"} for one in other)]) == pytest.approx(3.0)
 
 
 def test_frames_that_nobody_annotated_do_not_count_as_wrong(caplog: pytest.LogCaptureFixture) -> None:

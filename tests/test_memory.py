@@ -14,10 +14,11 @@ from scipy.ndimage import gaussian_filter
 from obdb_lib import memory
 from obdb_lib.errors import DatasetError
 from obdb_lib.frames import FrameStore
-from obdb_lib.memory import rejected_places, silence
+from obdb_lib.memory import accepted_places, carried_over, rejected_places, silence, silence_accepted
 from obdb_lib.records import Document
 from obdb_lib.review import Journal
 from obdb_lib.store import Store
+from tests.helpers import snapshot_of, task
 from tests.twins import ground
 
 SIZE = 256
@@ -111,6 +112,86 @@ def test_a_rejection_without_its_suggestion_is_told() -> None:
     found = rejected_places([entry(1, "gone"), entry(2, "gone too", "accept")], [])
     assert found.places == []
     assert [str(one) for one in found.problems] == ["decision d1: its suggestion gone is not at hand"]
+
+
+# -- accepted places -------------------------------------------------------------------------------------------------
+
+
+def accepted(*entries: Document, earlier: tuple[Document, ...] = (OLD,)) -> list[Document]:
+    return accepted_places(entries, earlier)
+
+
+@pytest.mark.parametrize(
+    ("new", "wanted", "why"),
+    [
+        (suggestion("n", (103, 101, 141, 140), run_id="a later model"), True, "nearly the same box"),
+        (suggestion("n", object_class="b"), True, "whatever the model calls it now"),
+        (suggestion("n", (125, 100, 165, 140)), False, "a neighbour that overlaps it by .23"),
+        (suggestion("n", frame=1), False, "another frame: the plant is not drawn there"),
+        (suggestion("n", kind="spurious"), False, "another question"),
+        (suggestion("old"), False, "its own decision: it waits to be sent"),
+    ],
+)
+def test_an_accepted_place_is_not_asked_again(new: Document, wanted: bool, why: str) -> None:
+    places = accepted(entry(1, "old", "accept"))
+    [marked] = silence_accepted([new], places, include_silenced=True)
+    assert marked["silenced_by"] == ("d1" if wanted else ""), why
+    assert len(silence_accepted([new], places)) == (not wanted)
+
+
+def test_two_plants_that_one_model_saw_beside_each_other_are_two() -> None:
+    rows = {"1": (100, 100, 140, 140), "2": (105, 100, 145, 140)}
+    one, other = (suggestion(name, box, run_id="r", snapshot_id="s") for name, box in rows.items())
+    places = accepted_places([entry(1, "1", "accept")], [one])
+    assert [found["silenced_by"] for found in silence_accepted([one, other], places)] == ["", ""]
+    for later in ({**other, "_id": "3", "run_id": "later"}, {**other, "_id": "3", "snapshot_id": "later"}):
+        assert silence_accepted([later], places) == []
+        both = accepted_places([entry(1, "1", "accept"), entry(2, "3", "accept")], [one, later])
+        assert len(silence_accepted([later], both)) == 1, "accepted itself: it waits to be sent"
+
+
+def test_the_box_as_it_was_accepted_counts_and_earlier_marks_stay() -> None:
+    places = accepted(entry(1, "old", "accept", points=[10, 10, 50, 50]))
+    new = [suggestion("n1"), suggestion("n2", (10, 10, 50, 50)), {**suggestion("n3"), "silenced_by": "d0"}]
+    assert [one["silenced_by"] for one in silence_accepted(new, places, include_silenced=True)] == ["", "d1", "d0"]
+    assert [one["_id"] for one in silence_accepted(new, [])] == ["n1", "n2"]
+
+
+@pytest.mark.parametrize(
+    ("entries", "places"),
+    [
+        ([entry(1, "old", "accept")], 1),
+        ([entry(1, "old", "accept", rule="a rule")], 1),
+        ([entry(1, "old", "skip")], 0),
+        ([entry(1, "old", "accept"), entry(2, "old", "undo", undoes="d1")], 0),
+        ([entry(1, "old", "accept"), entry(2, "later")], 0),  # somebody was asked again and said no
+        ([entry(1, "later"), entry(2, "old", "accept")], 1),
+        ([entry(1, "move", "accept")], 0),
+    ],
+)
+def test_which_acceptances_stand(entries: list[Document], places: int) -> None:
+    earlier = (OLD, suggestion("later", (101, 100, 140, 140)), suggestion("move", kind="bad_location"))
+    assert len(accepted(*entries, earlier=earlier)) == places
+
+
+def test_what_was_accepted_is_carried_over_until_it_is_drawn() -> None:
+    record = task(frames=2, boxes={0: [("Fat hen", (10, 10, 40, 40))]})
+    snapshot = snapshot_of([record])
+    first, second = snapshot.frames["img_path"]
+    rows = {
+        "drawn by now": suggestion("drawn by now", (11, 10, 40, 40), img_path=first, object_class="Fat hen"),
+        "as another class": suggestion("as another class", (11, 10, 40, 40), img_path=first, object_class="Dandelion"),
+        "twice": suggestion("twice", (50, 10, 80, 40), img_path=second),
+        "twice, later": suggestion("twice, later", (51, 10, 80, 40), img_path=second, object_class="b"),
+        "of today": suggestion("of today", (5, 35, 30, 60), img_path=second),
+        "of today, before": suggestion("of today, before", (5, 36, 30, 60), img_path=second),
+        "elsewhere": suggestion("elsewhere", img_path="other data"),
+    }
+    entries = [entry(number, name, "accept") for number, name in enumerate(rows, 1)]
+    found = carried_over(accepted_places(entries, rows.values()), [rows["of today"]], snapshot)
+    assert entries[5]["suggestion_id"] == "of today, before", "decided later than that of today"
+    assert sorted(one["_id"] for one in found) == ["as another class", "twice, later"]
+    assert carried_over([], [], snapshot) == []
 
 
 def test_memory_from_the_database(store: Store) -> None:

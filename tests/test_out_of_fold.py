@@ -230,6 +230,34 @@ def test_interrupt_while_detecting__loses_one_part_at_most(
     same_result(asked(world, tmp_path / "killed", k=2), rest)
 
 
+def test_replaced_picture__is_judged_anew(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot, frames = world
+    detector = quick(build_detector("mobilenet_v2", snapshot.classes, image_size=64))
+    path = tmp_path / "model.pth"
+    save_checkpoint(path, Checkpoint(detector.spec, cpu_state(detector), snapshot.id, "", "run"))
+    monkeypatch.setattr(kept_detections, "KEPT_FRAMES", 2)
+    calls: list[list[str]] = []
+    real = kept_detections.detect
+
+    def watched(model: object, frames: object, img_paths: list[str], **how: object) -> pd.DataFrame:
+        calls.append(list(img_paths))
+        return real(model, frames, img_paths, **how)
+
+    monkeypatch.setattr(kept_detections, "detect", watched)
+    paths = snapshot.frames["img_path"].tolist()[:4]
+    how = {"folder": tmp_path / "kept", "score_threshold": 0.001, "second_look": False}
+    first = kept_detections.detect_kept(path, frames, paths, **how)
+    assert calls == [paths[:2], paths[2:]]
+    file = frames.path(paths[0])
+    file.write_bytes(frames.path(snapshot.frames["img_path"][8]).read_bytes())
+    second = kept_detections.detect_kept(path, frames, paths, **how)
+    assert calls[2:] == [paths[:2]], "the other part stays"
+    old, new = (one.detections[one.detections["img_path"] == paths[0]] for one in (first, second))
+    assert not old.reset_index(drop=True).equals(new.reset_index(drop=True))
+    file.unlink()
+    assert list(kept_detections.detect_kept(path, FrameStore(frames.roots), paths, **how).unreadable) == [paths[0]]
+
+
 def test_frames_without_annotations__are_judged_by_all_models(
     world: World, tmp_path: Path, trainings: Trainings
 ) -> None:

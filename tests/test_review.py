@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from obdb_lib.errors import ReviewError
-from obdb_lib.review import Journal, decide_by_rule
+from obdb_lib.records import Document
+from obdb_lib.review import Journal, decide_by_rule, is_open
 from obdb_lib.store import Store
 
 SUGGESTIONS = [
@@ -68,3 +69,42 @@ def test_rule_decides_the_rest_and_repeats_without_change(store: Store) -> None:
     assert decide_by_rule(journal, SUGGESTIONS, accept_score=0.5) == {"accept": 4, "reject": 1, "skip": 5}
     assert len(store.decisions()) == 10
     assert store.decisions(["s5"])[0]["rule"] == "accept at score >= 0.5, else skip"
+
+
+def test_undo_leaves_what_a_rule_decided(store: Store) -> None:
+    journal = Journal(store, who="ann")
+    journal.decide(SUGGESTIONS[0], "reject")
+    decide_by_rule(journal, SUGGESTIONS[:4], accept_score=0.2)
+    journal.decide(SUGGESTIONS[3], "reject")  # overrules the rule
+    ruled = {key: one["verdict"] for key, one in journal.standing().items() if one["rule"]}
+    assert ruled == {"s1": "skip", "s2": "accept"}
+    assert [journal.undo()["suggestion_id"] for _ in range(2)] == ["s3", "s0"]
+    assert journal.undo() is None
+    standing = journal.standing()
+    assert {key: one["verdict"] for key, one in standing.items()} == ruled | {"s3": "accept"}
+    assert all(one["rule"] for one in standing.values()), "the rule's words stand again, too"
+    assert [journal.redo()["suggestion_id"] for _ in range(2)] == ["s0", "s3"]
+    assert {key: one["verdict"] for key, one in journal.standing().items()} == ruled | {"s0": "reject", "s3": "reject"}
+
+
+def test_a_rule_leaves_what_was_undone_to_be_repeated(store: Store) -> None:
+    journal = Journal(store, who="ann")
+    journal.decide(SUGGESTIONS[0], "reject")
+    journal.undo()
+    decide_by_rule(journal, SUGGESTIONS[1:3], accept_score=0.2)
+    assert journal.redo()["suggestion_id"] == "s0"
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        (None, True),
+        ({"verdict": "skip", "rule": "accept at score >= 0.5, else skip"}, True),
+        ({"verdict": "skip", "rule": None}, False),
+        ({"verdict": "skip"}, False),
+        ({"verdict": "accept", "rule": "accept at score >= 0.5, else skip"}, False),
+        ({"verdict": "reject", "rule": None}, False),
+    ],
+)
+def test_only_what_no_person_looked_at_is_open(decision: Document | None, expected: bool) -> None:
+    assert is_open(decision) is expected

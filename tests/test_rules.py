@@ -105,8 +105,28 @@ def test_the_rule_accepts_and_signs_with_its_words() -> None:
         "0.875; b (target 0.85): none"
     }
     before = len(store.entries)
-    assert decide_by_precision(journal, queue, precision=0.1) == {"accept": 2, "reject": 1, "skip": 5}
-    assert len(store.entries) == before, "what was decided stays"
+    assert decide_by_precision(journal, queue, precision=0.85) == {"accept": 2, "reject": 1, "skip": 5}
+    assert len(store.entries) == before, "the same rule again changes nothing"
+
+
+def test_another_target_decides_what_a_rule_skipped_and_nothing_else() -> None:
+    """In two steps as at once; a person's skip stays, and so does every verdict."""
+    queue = [suggestion(f"s{i}", p) for i, p in enumerate([0.95, 0.9, 0.7, 0.4, 0.3])]
+    queue += [suggestion("by hand", 0.99), suggestion("passed over", 0.99)]
+    found = []
+    for targets in ([0.9, 0.65], [0.65]):
+        journal = Journal(Memory(), who="p")
+        journal.decide(queue[5], "reject")
+        journal.decide(queue[6], "skip")
+        for target in targets:
+            counts = decide_by_precision(journal, queue, precision=target)
+        assert counts == {"accept": 5, "reject": 1, "skip": 1}
+        found.append({name: (one["verdict"], bool(one["rule"])) for name, one in journal.standing().items()})
+    assert found[0] == found[1]
+    assert (found[0]["by hand"], found[0]["passed over"]) == (("reject", False), ("skip", False))
+    raised = Journal(Memory(), who="p")
+    decide_by_precision(raised, queue, precision=0.65)
+    assert decide_by_precision(raised, queue, precision=0.99)["accept"] == 7, "nothing is taken back"
 
 
 def test_kinds_are_accepted_when_told() -> None:
@@ -176,6 +196,7 @@ def test_decisions_come_back_from_a_file(tmp_path: Path, ending: str) -> None:
             "s3": "batch",
         }
         assert {one["rule"] for one in standing.values()} == {None}, "a person decided"
+        assert {one["recorded"] for one in standing.values()} == {path.name}, "but not now"
 
 
 def test_by_place_each_suggestion_is_decided_once(tmp_path: Path) -> None:
@@ -217,6 +238,39 @@ def test_unknown_ones_are_told_and_earlier_decisions_stay(tmp_path: Path) -> Non
         "d.json, record 1: accept here, but reject by me before; left as it is",
     }
     assert journal.standing()["s0"]["verdict"] == "reject"
+
+
+def test_no_skip_stands_against_a_recorded_verdict(tmp_path: Path) -> None:
+    records = [{"suggestion_id": f"s{i}", "verdict": "accept", "who": who} for i, who in enumerate(("ann", "me", ""))]
+    path = write(tmp_path / "d.json", records)
+    journal = Journal(Memory(), who="me")
+    journal.decide(QUEUE[0], "skip", rule="a rule")
+    journal.decide(QUEUE[1], "skip")
+    result = apply_recorded(journal, QUEUE, read_decisions(path))
+    assert (result.written, result.problems) == (3, [])
+    assert result.counts == {"accept": 3, "reject": 0, "skip": 0, "undecided": 2}
+    assert {name: one["verdict"] for name, one in journal.standing().items()} == dict.fromkeys(
+        ("s0", "s1", "s2"), "accept"
+    )
+
+
+def test_the_same_verdict_on_another_class_or_box_is_told(tmp_path: Path) -> None:
+    records = [
+        {"suggestion_id": "s0", "verdict": "accept", "object_class": "z"},
+        {"suggestion_id": "s1", "verdict": "accept", "object_class": "a", "points": [50, 50, 80, 90]},
+        {"suggestion_id": "s2", "verdict": "accept", "object_class": "b", "points": [50, 50, 80.004, 80]},
+        {"suggestion_id": "s3", "verdict": "reject"},
+    ]
+    journal = Journal(Memory(), who="me")
+    for one, verdict in zip(QUEUE[:4], ("accept", "accept", "accept", "reject"), strict=True):
+        journal.decide(one, verdict)
+    result = apply_recorded(journal, QUEUE, read_decisions(write(tmp_path / "d.json", records)))
+    assert result.written == 0
+    assert [str(one) for one in result.problems] == [
+        "d.json, record 1: accept as z here, but as a by me before; left as it is",
+        "d.json, record 2: accept with box [50.0, 50.0, 80.0, 90.0] here, but with [50.0, 50.0, 80.0, 80.0] by me "
+        "before; left as it is",
+    ]
 
 
 def test_an_exported_journal_is_read_with_its_undo_entries(tmp_path: Path) -> None:

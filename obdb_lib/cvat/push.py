@@ -14,6 +14,7 @@ import pandas as pd
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.push_journal import PushJournal, StoreJournal
+from obdb_lib.cvat.push_once import pushed_places
 from obdb_lib.cvat.push_plan import PlannedTask, PushPlan, plan_push
 from obdb_lib.cvat.push_task import PushedTask, TaskPush
 from obdb_lib.errors import CvatError
@@ -28,6 +29,7 @@ __all__ = [
     "PushedTask",
     "StoreJournal",
     "plan_push",
+    "pushed_places",
     "pushed_suggestions",
     "send",
 ]

@@ -15,6 +15,7 @@ from obdb_lib.cache import content_hash
 from obdb_lib.candidates import BAD_LOCATION, MISSING, SPURIOUS, SWAPPED_CLASS
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
+from obdb_lib.cvat.push_once import sent_once
 from obdb_lib.errors import CvatError, FrameError
 from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Document, Problem, TaskRecord, check_task, make_annotation, make_task
@@ -126,6 +127,7 @@ def plan_push(
     task_prefix: str = "auto_annotation",
     now: datetime | None = None,
     already_pushed: Collection[str] = (),
+    pushed_places: Sequence[Document] = (),
 ) -> PushPlan:
     """Plan the push of accepted suggestions; nothing is sent.
 
@@ -139,14 +141,17 @@ def plan_push(
         classes: labels of the new tasks, in order.
         now: date in the names (UTC); default is this moment.
         already_pushed: suggestion ids to leave out, because another push has sent them.
+        pushed_places: where boxes were sent before, whatever the id (``push_once.pushed_places``); accepted ones there
+            are not sent and become problems.
 
     Raises:
         CvatError: a class without a label, an unknown or missing image, an image of another size than annotated, or a
             name that is too long; all of a kind are listed at once.
     """
     every = _accepted(suggestions, decisions, already_pushed)
-    accepted = [item for item in every if _kind(item) == MISSING]
-    corrections = [_correction(item) for item in every if _kind(item) != MISSING]
+    problems: list[Problem] = []
+    accepted = _sorted(sent_once([item for item in every if _kind(item) == MISSING], pushed_places, problems))
+    corrections = [_correction(item) for item in _sorted(every) if _kind(item) != MISSING]
     match_labels(
         (str(item["object_class"]) for item in accepted),
         [{"id": number, "name": name} for number, name in enumerate(classes)],
@@ -157,7 +162,6 @@ def plan_push(
     for item in accepted:
         groups[str(item.get("task_name") or places[item["img_path"]][0])].append(item)
     date = (now or datetime.now(UTC)).strftime("%Y_%m_%d_%H_%M_%S")
-    problems: list[Problem] = []
     tasks = []
     for source in sorted(groups):
         shapes = _shapes(groups[source], places, classes, problems)
@@ -176,7 +180,7 @@ def plan_push(
 def _accepted(
     suggestions: Sequence[Document], decisions: Mapping[str, Document], already_pushed: Collection[str]
 ) -> list[Document]:
-    """Accepted suggestions with what the reviewer changed, one per id, sorted by image and id."""
+    """Accepted suggestions with what the reviewer changed, one per id, in the order given."""
     found: dict[str, Document] = {}
     for suggestion in suggestions:
         number = str(suggestion["_id"])
@@ -184,8 +188,13 @@ def _accepted(
         if decision is None or decision.get("verdict") != "accept" or number in already_pushed:
             continue
         changed = {key: decision[key] for key in ("object_class", "points") if decision.get(key) is not None}
-        found[number] = {**suggestion, **changed, "_id": number}
-    return sorted(found.values(), key=lambda item: (str(item["img_path"]), item["_id"]))
+        found[number] = {**suggestion, **changed, "_id": number, "suggested": suggestion}
+    return list(found.values())
+
+
+def _sorted(items: Sequence[Document]) -> list[Document]:
+    """By image and id."""
+    return sorted(items, key=lambda item: (str(item["img_path"]), item["_id"]))
 
 
 def _kind(item: Document) -> str:
@@ -194,17 +203,23 @@ def _kind(item: Document) -> str:
 
 
 def _correction(item: Document) -> Problem:
-    """What a person has to do in CVAT for an accepted suggestion that is no missing box."""
+    """What a person has to do in CVAT for an accepted suggestion that is no missing box, and where to find it."""
     annotation = f"annotation {item.get('annotation_id') or '?'} ({item.get('annotation_class') or 'class unknown'})"
     points = [round(float(value), DECIMALS) for value in item["points"]]
-    kind = _kind(item)
+    kind, suggested = _kind(item), item["suggested"]
+    name, place = f"be {item['object_class']}", f"lie at {points}"
+    # As in a repair: a swapped class leaves the box alone and a bad location the class, unless a person changed both.
+    moved = list(item["points"]) != list(suggested["points"])
+    relabelled = item["object_class"] != suggested.get("object_class")
     todo = {
-        SWAPPED_CLASS: f"{annotation} should be {item['object_class']}",
-        BAD_LOCATION: f"{annotation} should lie at {points}",
+        SWAPPED_CLASS: f"{annotation} should {name}" + (f" and {place}" if moved else ""),
+        BAD_LOCATION: f"{annotation} should {place}" + (f" and {name}" if relabelled else ""),
         SPURIOUS: f"{annotation} at {points} should be removed",
     }
     what = todo.get(kind, f"{annotation}: a suggestion of kind {kind!r}, which this version cannot send")
-    return Problem(f"suggestion {item['_id']} on {item['img_path']}", what)
+    frame = "?" if item.get("frame") is None else item["frame"]
+    where = f"task {item.get('task_name') or '?'}, frame {frame} ({item['img_path']}), suggestion {item['_id']}"
+    return Problem(where, what)
 
 
 def _places(accepted: Sequence[Document], snapshot: Snapshot) -> dict[str, tuple[str, int, int]]:
