@@ -214,6 +214,39 @@ def test_frame_by_keys(lab: LabPage, store: Store) -> None:
     assert tile(lab, ORDER[1]).get_attribute("data-verdict") == "accepted"
 
 
+def test_what_was_accepted_with_changes_stays_so_when_accepted_again(opened: LabPage, store: Store) -> None:
+    (one,) = (one for one in QUEUE if one["_id"] == ORDER[0])
+    moved = [value + 25 for value in one["points"]]
+    Journal(store, who="ann", queue=QUEUE).decide(one, "accept", points=moved, object_class="purslane")
+    start(opened)  # a page that knows nothing of how it came about
+    keys = opened.page.keyboard
+    keys.press("Home")
+    cursor(opened, ORDER[0])
+    assert "→ purslane" in tile(opened, ORDER[0]).inner_text()
+    opened.screenshot("grid-accepted-changed")
+    keys.press("a")
+    again = entries(opened, store, 2)[-1]
+    assert (again["points"], again["object_class"]) == (moved, "purslane")
+    message(opened, "Accepted purslane")
+    keys.press("Home")
+    keys.press("Enter")
+    shown(opened, ORDER[0])
+    assert opened.page.locator(f"{ROOT} .obdb-class").input_value() == "purslane"
+    opened.screenshot("frame-accepted-changed")
+    keys.press("a")
+    again = entries(opened, store, 3)[-1]
+    assert (again["points"], again["object_class"]) == (moved, "purslane")
+    shown(opened, ORDER[1])
+    keys.press("Escape")
+    cursor(opened, ORDER[1])
+    keys.press("Home")
+    cursor(opened, ORDER[0])
+    keys.press("x")  # and back to what was proposed
+    keys.press("a")
+    again = entries(opened, store, 4)[-1]
+    assert (again["points"], again["object_class"]) == (one["points"], one["object_class"])
+
+
 def test_crops_by_mouse(lab: LabPage, store: Store) -> None:
     def button(name: str) -> Any:
         return lab.page.locator(f"{ROOT} .obdb-button-{name}")

@@ -54,8 +54,8 @@ function render({ model, el }) {
   };
   const outstanding = () => model.get("answered") < local.sent;
   const change_of = (record) => {
-    const draft = draft_of(record.id);
-    return { id: record.id, seen: record.entry, object_class: draft.object_class || null, points: draft.points || null };
+    const { points, object_class } = made_of(record, draft_of(record.id));
+    return { id: record.id, seen: record.entry, object_class, points: same_box(points, record.points) ? null : points };
   };
   Object.assign(page, { viewer, grid, send, outstanding, change_of });
   Object.assign(page, make_screen(page));

@@ -4,7 +4,7 @@ const VERDICTS = ["accept", "reject", "skip"];
 
 function make_acts(page) {
   const { model, parts, root, drafts, local, set_draft, in_grid, send, outstanding, change_of, viewer, grid } = page;
-  const { draw_item, draw_cursor, tell, here } = page;
+  const { draw_item, draw_cursor, tell } = page;
 
   const unlock = () => {
     if (outstanding()) return;
@@ -99,7 +99,15 @@ function make_acts(page) {
   const relabel = (name) => {
     const item = in_grid() ? grid.records[grid.position()] : model.get("item");
     if (!item || !name) return;
-    set_draft(item.id, { object_class: name === item.object_class ? null : name });
+    set_draft(item.id, { object_class: name === made_of(item, {}).object_class ? null : name });
+    redraw_change();
+  };
+  // Back to what was accepted or proposed; from there, what was accepted with changes goes back to what was proposed.
+  const reset = () => {
+    const item = in_grid() ? grid.records[grid.position()] : model.get("item");
+    if (!item?.id) return;
+    if (drafts.has(item.id)) drafts.delete(item.id);
+    else if (accepted_changed(item)) set_draft(item.id, { points: item.points, object_class: item.object_class });
     redraw_change();
   };
   const close = () => {
@@ -113,10 +121,8 @@ function make_acts(page) {
     else if (name === "close") close();
     else if (local.confirm) tell("Answer first: Enter for yes, Esc for no.");
     else if (name === "toggle") act(in_grid() ? "frame" : "grid");
-    else if (name === "reset") {
-      drafts.delete(here());
-      redraw_change();
-    } else if (in_grid()) act_grid(name);
+    else if (name === "reset") reset();
+    else if (in_grid()) act_grid(name);
     else act_frame(name);
   };
   const act_grid = (name) => {

@@ -113,7 +113,7 @@ function draw_facts(model, facts, select, draft) {
     facts.append(row);
   }
   select.replaceChildren(...model.get("classes").map((name, at) => new Option(at < 9 ? `${at + 1} ${name}` : name, name)));
-  select.value = draft.object_class || item.object_class;
+  select.value = made_of(item, draft).object_class;
 }
 
 function draw_head(model, parts) {

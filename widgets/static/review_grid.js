@@ -59,13 +59,13 @@ function grid_view(node, hooks) {
     image.hidden = !made?.url;
     text.hidden = Boolean(made?.url);
     text.textContent = made?.error ? "no picture" : "…";
-    place_box(box, draft.points || record.points, made?.rect);
+    const { points, object_class } = made_of(record, draft);
+    place_box(box, points, made?.rect);
     place_box(was, record.annotation_points, made?.rect);
-    const relabelled = draft.object_class || (record.verdict === "accepted" && record.decided_class) || record.object_class;
-    name.textContent = relabelled === record.object_class ? relabelled : `→ ${relabelled}`;
+    name.textContent = object_class === record.object_class ? object_class : `→ ${object_class}`;
     const chance = record.probability ?? record.score;
     facts.textContent = [record.kind === "missing" ? "" : record.kind_name, percent(chance)].filter(Boolean).join(" · ");
-    const edited = draft.points || record.decided_points.length;
+    const edited = !same_box(points, record.points);
     badge.textContent = [SIGNS[record.verdict] || "", edited ? "✎" : "", record.by].filter(Boolean).join(" ");
     badge.hidden = !badge.textContent;
     root.className = `obdb-tile obdb-tile-${record.kind}`;
