@@ -13,7 +13,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
-from obdb_lib.errors import FrameError, ReviewError
+from obdb_lib.errors import FrameError, ReviewError, StoreError
 from tests import review_world as world
 from tests.test_widgets_box_review import ListJournal, ListStore, load_frame, press, suggestion
 from widgets import BoxReview
@@ -93,8 +93,46 @@ def test_a_page_is_accepted_one_entry_each_and_others_decisions_stay() -> None:
         ("ann", "s0", "accept", "sesame"),
         ("ann", "s3", "accept", "pigweed"),
     ]
-    assert review.message["text"].startswith("Accepted 2 on this page. 1 were decided by others")
+    assert review.message["text"].startswith("Accepted 2 on this page. 1 were decided meanwhile")
     assert review.item["id"] == "s4"
+
+
+def test_a_page_does_not_overwrite_a_verdict_given_before_it_arrived() -> None:
+    journal = ListJournal()
+    review = grid_of(queue_of(4), journal)
+    press(review, "reject", "s0", seen="")
+    press(review, "accept_page", items=[{"id": name, "seen": ""} for name in ("s0", "s1")])
+    assert [(one["suggestion_id"], one["verdict"]) for one in journal.records] == [("s0", "reject"), ("s1", "accept")]
+    assert review.message["text"].startswith("Accepted 1 on this page. 1 were decided meanwhile")
+
+
+class FailingStore(ListStore):
+    """Fails at an entry; ``unreadable`` then, too, when asked for entries."""
+
+    def __init__(self, fails_at: int, *, unreadable: bool) -> None:
+        super().__init__()
+        self.fails_at, self.unreadable = fails_at, unreadable
+
+    def append_decision(self, document: Record) -> Record:
+        if len(self.entries) == self.fails_at:
+            raise StoreError("the database did not answer")
+        return super().append_decision(document)
+
+    def decisions(self, suggestion_ids: Any = None, *, since: Any = None) -> list[Record]:
+        if self.unreadable and len(self.entries) == self.fails_at:
+            raise StoreError("the database did not answer")
+        return super().decisions(suggestion_ids, since=since)
+
+
+@pytest.mark.parametrize("unreadable", [False, True])
+def test_a_page_half_saved_is_shown_as_what_was_saved(unreadable: bool) -> None:
+    store = FailingStore(2, unreadable=unreadable)
+    review = grid_of(queue_of(4), ListJournal("ann", store))
+    press(review, "accept_page", items=[{"id": one["id"], "seen": ""} for one in review.tiles])
+    assert [one["suggestion_id"] for one in store.entries] == ["s0", "s1"]
+    assert [one["verdict"] for one in review.tiles] == ["accepted", "accepted", "", ""]
+    assert review.message == {"kind": "error", "text": "Saved 2 of 4. Not saved: the database did not answer"}
+    assert (review.item["id"], review.progress["accepted"]) == ("s2", 2)
 
 
 def test_what_another_decided_is_told_and_can_be_decided_again() -> None:

@@ -91,6 +91,7 @@ function grid_view(node, hooks) {
     const first = nodes.findIndex((one) => one.offsetTop > nodes[0].offsetTop);
     return first < 0 ? Math.max(nodes.length, 1) : first;
   };
+  const waits = (record) => !record.verdict && !saving.has(record.id);
   const position = () => records.findIndex((record) => record.id === cursor);
 
   const api = {
@@ -128,12 +129,10 @@ function grid_view(node, hooks) {
         if (low > node.scrollTop) node.scrollTop = low;
       }
     },
+    // Those without a verdict, given or on its way.
+    open: () => records.filter(waits),
     // The next one on this page without a verdict after the cursor; "" when there is none.
-    next_open() {
-      const start = position();
-      const open = (record) => !record.verdict && !saving.has(record.id);
-      return (records.slice(start + 1).find(open) || {}).id || "";
-    },
+    next_open: () => (records.slice(position() + 1).find(waits) || {}).id || "",
     mark(id) {
       saving.add(id);
       const record = records.find((one) => one.id === id);
