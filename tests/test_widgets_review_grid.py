@@ -14,6 +14,7 @@ from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import FrameError, ReviewError, StoreError
+from obdb_lib.suggest import in_order
 from tests import review_world as world
 from tests.test_widgets_box_review import ListJournal, ListStore, load_frame, press, suggestion
 from widgets import BoxReview
@@ -194,6 +195,31 @@ def test_order_and_filter() -> None:
 def test_without_probabilities_the_score_orders() -> None:
     queue = ReviewQueue([{**suggestion(0), "_id": str(n), "score": n / 10} for n in range(5)])
     assert queue.shown == [4, 3, 2, 1, 0]
+    scores = [("spurious", 0.3), ("missing", 0.9), ("spurious", 0.02), ("missing", 0.5)]
+    mixed = [{**suggestion(n), "kind": kind, "score": score} for n, (kind, score) in enumerate(scores)]
+    queue = ReviewQueue(mixed)
+    assert queue.shown == [2, 1, 0, 3], "where the detector sees least, an annotation is likeliest spurious"
+    assert queue.shown == [mixed.index(one) for one in in_order(mixed)]
+    queue.arrange("uncertain")
+    assert queue.shown[0] == 3
+
+
+def test_what_a_rule_skipped_waits_for_a_person() -> None:
+    store = ListStore()
+    queue = queue_of(5)
+    rule = ListJournal("nightly", store)
+    rule.decide(queue[0], "skip", rule="accept at 0.9 or more, else skip")
+    rule.decide(queue[1], "accept", rule="accept at 0.9 or more, else skip")
+    ListJournal("ann", store).decide(queue[2], "skip", rule="accept at 0.9 or more, else skip")  # Ann's own rule
+    review = grid_of(queue, ListJournal("ann", store))
+    assert review.item["id"] == "s0"
+    assert [one["open"] for one in review.tiles] == [True, False, True, True]
+    assert review.decided == {"total": 5, "decided": 1, "accepted": 1, "rejected": 0, "skipped": 0}
+    assert review.outlook["left"] == 4
+    press(review, "reject", "s0", seen=review.item["entry"])
+    assert (review.item["id"], review.tiles[2]["verdict"]) == ("s2", "skipped")
+    press(review, "skip", "s2", seen=review.item["entry"])
+    assert (review.item["id"], review.decided["skipped"]) == ("s3", 1)
 
 
 def test_outlook_is_the_mean_of_the_rest_and_the_persons_rate() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from traitlets import Bytes, Dict, Enum, Float, Int, List, Unicode
 
 from obdb_lib.boxes import BoxSet, iou_matrix
-from obdb_lib.review import SAID
+from obdb_lib.review import SAID, is_open
 from widgets._base import PlainWidget, joined, sentence
 from widgets._pictures import FrameQueue, Rect, around, cut, jpeg, shrink
 from widgets._review_queue import ORDERS, Record, ReviewQueue, kind_of, number
@@ -137,6 +137,7 @@ class ReviewScreen(PlainWidget):
             "points": points,
             "annotation_points": [float(value) for value in one.get("annotation_points") or []],
             "verdict": SAID.get(verdict, verdict),
+            "open": is_open(standing.get(name)),
             "by": str(other or ""),
             "entry": str(entry.get("_id") or ""),
         }

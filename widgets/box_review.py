@@ -98,7 +98,7 @@ class BoxReview(ReviewActs):
 
     @property
     def decided(self) -> dict[str, int]:
-        """Counts: total, decided, accepted, rejected, skipped."""
+        """Counts: total, decided, accepted, rejected, skipped; what a rule skipped waits for a person."""
         return self._queue.counts(self._journal.standing() if self._queue.items else {})
 
     def decisions(self) -> list[Record]:

@@ -36,10 +36,10 @@ function make_acts(page) {
   const accept_page = () => {
     const open = grid.open();
     const ready = open.filter((record) => grid.seen(record.id));
-    if (!open.length) tell("Everything on this page has a verdict.");
+    if (!open.length) tell("Everything on this page is decided.");
     else if (ready.length < open.length) tell("Not all crops of this page are here yet; wait a moment.");
     else {
-      ask(`Accept all ${open.length} on this page that have no verdict?`, () => {
+      ask(`Accept all ${open.length} on this page that are not decided?`, () => {
         const still = grid.open().filter((record) => open.some((one) => one.id === record.id)); // of those asked about
         send("accept_page", { items: still.map(change_of) });
         for (const record of still) grid.mark(record.id);

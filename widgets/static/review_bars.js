@@ -14,7 +14,7 @@ const HELP = [
   ]],
   ["Crops", [
     ["← → ↑ ↓", "move the cursor"], ["n p", "next, previous page"], ["Home End", "first, last of the page"],
-    ["Enter", "look at it on its frame; Esc comes back"], ["⇧ Enter", "accept all on the page without a verdict"],
+    ["Enter", "look at it on its frame; Esc comes back"], ["⇧ Enter", "accept all on the page not yet decided"],
     ["mouse", "click chooses, double click opens, buttons decide"],
   ]],
   ["Frame", [

@@ -91,7 +91,7 @@ function grid_view(node, hooks) {
     const first = nodes.findIndex((one) => one.offsetTop > nodes[0].offsetTop);
     return first < 0 ? Math.max(nodes.length, 1) : first;
   };
-  const waits = (record) => !record.verdict && !saving.has(record.id);
+  const waits = (record) => record.open && !saving.has(record.id);
   const position = () => records.findIndex((record) => record.id === cursor);
 
   const api = {
