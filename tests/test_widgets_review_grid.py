@@ -182,14 +182,45 @@ def test_order_and_filter() -> None:
     review.only_class = "pigweed"
     assert (shown(review), review.item["number"]) == (["d"], 1)
     review.only_kind = "spurious"
-    assert shown(review) == []
+    assert (shown(review), review.item, review.pages) == ([], {}, 0)
     assert "No suggestion is of this kind and class" in review.message["text"]
     press(review, "next")
+    for view in ("grid", "frame"):
+        review.view = view
+        assert (review.item, review.boxes, review.picture) == ({}, [], b"")
+        press(review, "accept", "d", seen="")  # what was on the screen before
+        with pytest.raises(ReviewError, match="No suggestion is of this kind and class"):
+            review.decide("accept")
+    assert review.decided["decided"] == 0
+    review.view = "grid"
     review.only_kind = review.only_class = ""
     assert len(shown(review)) == 4
     with pytest.raises(TraitError, match="order"):
         review.order = "random"
     assert [one for one, _ in review.menus["kinds"]] == ["missing", "spurious"]
+
+
+def test_undo_of_what_the_filter_hides_is_told_and_shows_nothing_else() -> None:
+    queue = [suggestion(0), {**suggestion(1), "kind": "spurious", "object_class": "pigweed"}]
+    review = grid_of(queue)
+    press(review, "accept", "s0", seen="")
+    review.only_kind, review.only_class = "spurious", "sesame"
+    press(review, "undo")
+    assert (review.item, review.decided["decided"]) == ({}, 0)
+    assert "the menus above hide" in review.message["text"]
+    review.only_class = ""
+    assert review.item["id"] == "s1"
+
+
+def test_an_annotation_to_be_removed_gets_no_class_and_no_box() -> None:
+    journal = ListJournal()
+    review = grid_of([{**suggestion(0), "kind": "spurious"}], journal)
+    for change in ({"object_class": "pigweed"}, {"points": [1, 2, 3, 4]}):
+        press(review, "accept", "s0", seen="", **change)
+        assert "cannot get another class or box" in review.message["text"]
+    assert journal.records == []
+    press(review, "accept", "s0", seen="", object_class="sesame", points=None)
+    assert [one["verdict"] for one in journal.records] == ["accept"]
 
 
 def test_without_probabilities_the_score_orders() -> None:
@@ -352,6 +383,7 @@ def test_boxes_of_a_frame_are_told_apart() -> None:
     assert [kind for kind, _ in kinds].count("other") == 5
     assert review.item["words"] == "annotated as sesame, the model sees nutsedge 0.93"
     assert review.item["accept_does"] == "call the annotation nutsedge"
+    assert review.item["accept_as"] == "call the annotation {name}"
 
     def broken(path: str) -> BoxSet:
         raise FrameError("no detections kept for this frame")

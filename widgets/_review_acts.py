@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from obdb_lib.errors import DecidedMeanwhileError, ReviewError
 from obdb_lib.review import SAID, VERDICTS
 from widgets._base import sentence
-from widgets._review_queue import Record
+from widgets._review_queue import SPURIOUS, Record, kind_of
 from widgets._review_screen import ReviewScreen
 
 logger = logging.getLogger(__name__)
+
+NOTHING_SHOWN = "No suggestion is of this kind and class; choose others above."
 
 
 class Journal(Protocol):
@@ -63,6 +65,9 @@ class ReviewActs(ReviewScreen):
         if place is None:
             self._refresh(standing)
             self._say(f"{what} your latest decision; it was on a suggestion outside this queue.")
+        elif place not in self._queue.position:
+            self._refresh(standing)
+            self._say(f"{what} your latest decision; it was on a suggestion that the menus above hide.")
         else:
             self._go(place, standing)
             self._say(f"{what} the decision on this box.")
@@ -89,6 +94,8 @@ class ReviewActs(ReviewScreen):
         suggestion = self._queue.items[place]
         own, chosen = str(suggestion["object_class"]), change.get("object_class")
         accepted = verdict == "accept"
+        if accepted and kind_of(suggestion) == SPURIOUS and (chosen not in (None, "", own) or change.get("points")):
+            raise ReviewError("Accept removes this annotation; it cannot get another class or box. Reject keeps it.")
         try:
             return self._journal.decide(
                 suggestion,
@@ -192,6 +199,9 @@ class ReviewActs(ReviewScreen):
             raise ReviewError(f"the page asked for {act!r}, which this widget does not know; reload the page")
 
     def _verdict(self, verdict: str, name: str, content: Mapping[str, Any]) -> None:
+        if not self.item:
+            self._say(NOTHING_SHOWN, "error")
+            return
         shown = name == str(self._queue.items[self.index]["_id"])
         unseen = bool(self.frame_error) if self.view == "frame" else self._tiles.failed(name)
         if unseen and verdict != "skip":

@@ -23,6 +23,8 @@ ACCEPT_DOES = {
     "bad_location": "move the annotation to this box",
     "spurious": "remove the annotation",
 }
+RELABELLED_DOES = ACCEPT_DOES | {"bad_location": "move the annotation to this box and call it {name}"}
+TAKE, TAKE_AS = "take it as proposed", "take it as {name}"
 EVIDENCE_NAMES = {"second_look": "second look", "folds": "folds agree", "twins": "twin frames"}
 
 
@@ -56,10 +58,14 @@ def _overlap(suggestion: Record) -> float | None:
     return float(iou_matrix(*(BoxSet(box) for box in boxes))[0, 0])
 
 
-def accept_does(suggestion: Record, object_class: str = "") -> str:
-    """What an accept leads to."""
-    text = ACCEPT_DOES.get(kind_of(suggestion), "take it as proposed")
-    return text.format(name=object_class or suggestion["object_class"])
+def accept_does(suggestion: Record) -> str:
+    """What an accept of it as proposed leads to."""
+    return ACCEPT_DOES.get(kind_of(suggestion), TAKE).format(name=suggestion["object_class"])
+
+
+def accept_as(suggestion: Record) -> str:
+    """What an accept with another class leads to; the class comes where ``{name}`` is."""
+    return RELABELLED_DOES.get(kind_of(suggestion), TAKE_AS)
 
 
 def evidence_rows(suggestion: Record) -> list[list[str]]:

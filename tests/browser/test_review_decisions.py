@@ -135,7 +135,7 @@ def test_crops_by_keys(lab: LabPage, store: Store) -> None:
     cursor(lab, ORDER[3])
     keys.press("u")
     cursor(lab, ORDER[2])
-    keys.press("U")
+    keys.press("Shift+U")
     cursor(lab, ORDER[2])
     lab.wait_for(lambda: tile(lab, ORDER[2]).get_attribute("data-verdict") == "skipped", "the skip again")
     assert said(entries(lab, store, 7))[4:] == [(ORDER[3], "undo"), (ORDER[2], "undo"), (ORDER[2], "skip")]
@@ -193,7 +193,7 @@ def test_frame_by_keys(lab: LabPage, store: Store) -> None:
     assert moved == pytest.approx([2 * step, step, step, 2 * step], abs=0.05)
     keys.press("u")
     shown(lab, ORDER[1])
-    keys.press("U")
+    keys.press("Shift+U")
     shown(lab, ORDER[1])
     again = entries(lab, store, 3)[-1]
     assert (again["points"], again["object_class"]) == (entry["points"], "nutsedge")
@@ -245,6 +245,80 @@ def test_what_was_accepted_with_changes_stays_so_when_accepted_again(opened: Lab
     keys.press("a")
     again = entries(opened, store, 4)[-1]
     assert (again["points"], again["object_class"]) == (one["points"], one["object_class"])
+
+
+def test_a_kernel_that_does_not_answer_is_told_and_no_verdict_is_taken(lab: LabPage, store: Store) -> None:
+    keys = lab.page.keyboard
+    number = lab.eval_in_kernel("__import__('os').getpid()")
+    os.kill(number, signal.SIGSTOP)
+    try:
+        keys.press("r")
+        keys.press("Shift+Enter")  # what is being saved is not asked about
+        assert f"Accept all {PAGE - 1} on this page" in lab.page.locator(f"{ROOT} .obdb-confirm").inner_text()
+        keys.press("Escape")
+        assert "alive" not in lab.page.locator(f"{ROOT} .obdb-message").inner_text()
+        message(lab, "not saved yet: is the kernel alive?")
+        assert lab.page.locator(f"{ROOT} .obdb-message-error").count() == 1
+        lab.screenshot("grid-silent")
+        for key in ("a", "s", "u", "Shift+Enter", "Enter"):
+            keys.press(key)
+        cursor(lab, ORDER[1])
+    finally:
+        os.kill(number, signal.SIGCONT)
+    message(lab, "Rejected sesame")
+    assert said(entries(lab, store, 1)) == [(ORDER[0], "reject")]
+    keys.press("s")
+    assert said(entries(lab, store, 2)) == [(ORDER[0], "reject"), (ORDER[1], "skip")]
+
+
+def test_a_filter_that_finds_nothing_shows_nothing(lab: LabPage, store: Store) -> None:
+    lab.page.locator(f"{ROOT} .obdb-menu-only_kind").select_option("spurious")
+    lab.page.locator(f"{ROOT} .obdb-menu-only_class").select_option("nutsedge")
+    message(lab, "No suggestion is of this kind and class")
+    lab.wait_for(lambda: not lab.page.locator(f"{ROOT} .obdb-grid").is_visible(), "the empty page")
+    assert lab.page.locator(f"{ROOT} .obdb-place").inner_text() == "No suggestion of this kind and class"
+    lab.screenshot("grid-nothing")
+    for key in ("a", "r", "Enter", "Shift+Enter", "1", "x", "g"):
+        lab.page.keyboard.press(key)
+    lab.eval_in_kernel("setattr(review, 'view', 'frame')")
+    lab.wait_for(lambda: lab.page.locator(ROOT).get_attribute("data-view") == "frame", "the other view")
+    assert not lab.page.locator(f"{ROOT} .obdb-review-main").is_visible()
+    lab.page.keyboard.press("a")
+    lab.page.locator(f"{ROOT} .obdb-menu-only_class").select_option("")
+    shown(lab, "f0n5")
+    assert lab.page.locator(f"{ROOT} .obdb-stage canvas").is_visible()
+    assert store.decisions() == []
+
+
+def test_the_sentence_follows_the_class_and_caps_lock_changes_no_key(lab: LabPage, store: Store) -> None:
+    keys = lab.page.keyboard
+    leads = lab.page.locator(f"{ROOT} .obdb-leads")
+    caps = """(node, key) => node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }))"""
+    lab.eval_in_kernel("setattr(review, 'view', 'frame')")
+    shown(lab, ORDER[0])
+    assert leads.inner_text() == "Accept: add the box as sesame."
+    keys.press(str(CLASSES.index("purslane") + 1))
+    assert leads.inner_text() == "Accept: add the box as purslane."
+    lab.page.locator(ROOT).evaluate(caps, "A")  # as with Caps Lock: the letter is large, Shift is not held
+    shown(lab, ORDER[1])
+    lab.page.locator(ROOT).evaluate(caps, "U")
+    shown(lab, ORDER[0])
+    assert [verdict for _, verdict in said(entries(lab, store, 2))] == ["accept", "undo"]
+    keys.press("Shift+U")
+    assert [verdict for _, verdict in said(entries(lab, store, 3))] == ["accept", "undo", "accept"]
+    lab.eval_in_kernel("setattr(review, 'index', review._queue.place['f0n4'])")
+    shown(lab, "f0n4")
+    assert leads.inner_text() == "Accept: move the annotation to this box."
+    keys.press(str(CLASSES.index("purslane") + 1))
+    assert leads.inner_text() == "Accept: move the annotation to this box and call it purslane."
+    lab.eval_in_kernel("setattr(review, 'index', review._queue.place['f0n5'])")
+    shown(lab, "f0n5")
+    assert lab.page.locator(f"{ROOT} .obdb-class").is_disabled()
+    keys.press(str(CLASSES.index("purslane") + 1))
+    message(lab, "There is no class to change here")
+    keys.press("a")
+    entry = entries(lab, store, 4)[-1]
+    assert (entry["suggestion_id"], entry["object_class"]) == ("f0n5", "sesame")
 
 
 def test_crops_by_mouse(lab: LabPage, store: Store) -> None:

@@ -23,13 +23,20 @@ function element(tag, name, text) {
 }
 
 // What a suggestion is now: what the person is making of it (`draft`), else what was accepted, else what was proposed.
+// An annotation to be removed stays what it is.
 function made_of(item, draft) {
-  const accepted = item.verdict === "accepted";
+  const accepted = item.verdict === "accepted" && item.kind !== "spurious";
   return {
     points: accepted && item.decided_points.length ? item.decided_points : item.points,
     object_class: (accepted && item.decided_class) || item.object_class,
     ...draft,
   };
+}
+
+// What accepting it leads to, with the class that it has now.
+function leads_to(item, object_class) {
+  const { accept_does, accept_as } = item;
+  return object_class === item.object_class ? accept_does : accept_as.replace("{name}", () => object_class);
 }
 
 function same_box(one, other) {

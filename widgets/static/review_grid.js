@@ -73,7 +73,7 @@ function grid_view(node, hooks) {
     root.classList.toggle("obdb-tile-saving", saving.has(record.id));
     root.dataset.verdict = record.verdict;
     root.dataset.ready = made ? (made.error ? "error" : "yes") : "";
-    root.title = made?.error || `${record.words}\nAccept: ${record.accept_does}${record.by ? `\n${record.verdict} by ${record.by}` : ""}`;
+    root.title = made?.error || `${record.words}\nAccept: ${leads_to(record, object_class)}${record.by ? `\n${record.verdict} by ${record.by}` : ""}`;
   };
 
   const forget = () => {

@@ -87,13 +87,28 @@ function make_screen(page) {
     const edited = draft_of(record.id).object_class ? ` as ${draft_of(record.id).object_class}` : "";
     parts.focus.title = `${record.words}${edited}`;
   };
+  // The queue is empty, or nothing in it is of the kind and class chosen: nothing to see, nothing to decide.
+  const nothing = () => {
+    local.run += 1;
+    local.shown = null;
+    Object.assign(viewer.state, { editing: false, item: null });
+    root.dataset.shown = root.dataset.cursor = "";
+    parts.grid.hidden = parts.main.hidden = true;
+    if (!outstanding()) grid.saved();
+    grid.show([], []);
+    show_buttons();
+  };
   const update = async () => {
-    const item = model.get("item"), empty = !item.id;
-    root.classList.toggle("obdb-empty", empty);
+    const item = model.get("item"), { total = 0 } = model.get("progress");
+    root.classList.toggle("obdb-empty", !total);
+    root.classList.toggle("obdb-none", !item.id);
     root.dataset.view = model.get("view");
     draw_head(model, parts);
     draw_menus(model, parts.menus);
-    if (empty) return;
+    if (!item.id) {
+      nothing();
+      return;
+    }
     parts.grid.hidden = !in_grid();
     parts.main.hidden = in_grid();
     show_buttons();
@@ -115,9 +130,9 @@ function make_screen(page) {
     parts.message.textContent = text;
     parts.message.className = `obdb-message obdb-message-${kind}`;
   };
-  const tell = (text) => {
+  const tell = (text, kind = "info") => {
     parts.message.textContent = text;
-    parts.message.className = "obdb-message obdb-message-info";
+    parts.message.className = `obdb-message obdb-message-${kind}`;
   };
   return { update, draw_item, draw_cursor, fit, say, tell, here };
 }
