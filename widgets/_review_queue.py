@@ -16,7 +16,7 @@ Record = dict[str, Any]
 ORDERS = {"likely": "most likely first", "uncertain": "most uncertain first", "given": "as given"}
 """``uncertain`` asks first where an answer settles most: a probability near one half."""
 NEEDED_KEYS = ("_id", "img_path", "object_class", "points")
-MISSING, SPURIOUS = "missing", "spurious"
+MISSING, BAD_LOCATION, SPURIOUS = "missing", "bad_location", "spurious"
 
 
 class ReviewQueue:

@@ -14,7 +14,7 @@ from widgets._base import PlainWidget, joined, sentence
 from widgets._pictures import FrameQueue, Rect, around, cut, jpeg, shrink
 from widgets._review_queue import ORDERS, Record, ReviewQueue, kind_of, number
 from widgets._review_tiles import TileMaker
-from widgets._review_words import KIND_NAMES, accept_as, accept_does, evidence_rows, proposal
+from widgets._review_words import KIND_NAMES, accept_as, accept_does, evidence_words, proposal
 
 CONTEXT_SCALE = 5.0
 """The picture sent with a suggestion shows this many box sides; larger shows more of the neighbourhood."""
@@ -141,7 +141,7 @@ class ReviewScreen(PlainWidget):
             "words": proposal(one),
             "accept_does": accept_does(one),
             "accept_as": accept_as(one),
-            "evidence": evidence_rows(one),
+            "evidence": evidence_words(one),
             "task": str(one.get("task_name", "")),
             "frame": number(one.get("frame")),
             "path": str(one["img_path"]),

@@ -97,7 +97,7 @@ function draw_facts(model, facts, select, draft) {
   ].filter(Boolean).join(" ");
   const rows = [
     ["Score", percent(item.score)], ["Likely", item.probability === null ? "" : `${Math.round(100 * item.probability)} % to be accepted`],
-    ["Also", item.evidence.map(([name, value]) => `${name} ${value}`).join(", ")], ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
+    ["Also", item.evidence.join("; ")], ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
     ["Verdict", item.verdict ? `${item.verdict} ${became}`.trim() : "none yet"],
     ["Edited", changes ? `${changes}; x resets` : ""],
   ];
