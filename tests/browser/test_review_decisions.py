@@ -461,6 +461,11 @@ def test_a_killed_kernel_loses_no_decision(lab: LabPage, store: Store) -> None:
     assert {name: saved[name]["verdict"] for name in ORDER[:3]} == dict(
         zip(ORDER, ["accept", "reject", "skip"], strict=False)
     )
+    lab.page.locator(f"{ROOT} .obdb-place").click()
+    keys.press("r")
+    message(lab, "not saved yet: is the kernel alive?")
+    lab.screenshot("grid-dead")
+    assert fold(store.decisions()) == saved
     start(lab)
     cursor(lab, next(name for name in ORDER if name not in saved))
     verdicts = {name: tile(lab, name).get_attribute("data-verdict") for name in ORDER[:PAGE]}
