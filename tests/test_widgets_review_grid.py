@@ -13,14 +13,13 @@ from PIL import Image
 from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
-from obdb_lib.errors import FrameError, ReviewError, StoreError
+from obdb_lib.errors import FrameError, ReviewError
 from obdb_lib.suggest import in_order
 from tests import review_world as world
 from tests.test_widgets_box_review import ListJournal, ListStore, load_frame, press, suggestion
 from widgets import BoxReview
 from widgets._review_queue import ReviewQueue
 from widgets._review_tiles import TILE_PX, TileMaker, tile
-from widgets._review_words import evidence_words
 
 Record = dict[str, Any]
 WAIT_S = 20.0
@@ -99,44 +98,6 @@ def test_a_page_is_accepted_one_entry_each_and_others_decisions_stay() -> None:
     assert review.item["id"] == "s4"
 
 
-def test_a_page_does_not_overwrite_a_verdict_given_before_it_arrived() -> None:
-    journal = ListJournal()
-    review = grid_of(queue_of(4), journal)
-    press(review, "reject", "s0", seen="")
-    press(review, "accept_page", items=[{"id": name, "seen": ""} for name in ("s0", "s1")])
-    assert [(one["suggestion_id"], one["verdict"]) for one in journal.records] == [("s0", "reject"), ("s1", "accept")]
-    assert review.message["text"].startswith("Accepted 1 on this page. 1 were decided meanwhile")
-
-
-class FailingStore(ListStore):
-    """Fails at an entry; ``unreadable`` then, too, when asked for entries."""
-
-    def __init__(self, fails_at: int, *, unreadable: bool) -> None:
-        super().__init__()
-        self.fails_at, self.unreadable = fails_at, unreadable
-
-    def append_decision(self, document: Record) -> Record:
-        if len(self.entries) == self.fails_at:
-            raise StoreError("the database did not answer")
-        return super().append_decision(document)
-
-    def decisions(self, suggestion_ids: Any = None, *, since: Any = None) -> list[Record]:
-        if self.unreadable and len(self.entries) == self.fails_at:
-            raise StoreError("the database did not answer")
-        return super().decisions(suggestion_ids, since=since)
-
-
-@pytest.mark.parametrize("unreadable", [False, True])
-def test_a_page_half_saved_is_shown_as_what_was_saved(unreadable: bool) -> None:
-    store = FailingStore(2, unreadable=unreadable)
-    review = grid_of(queue_of(4), ListJournal("ann", store))
-    press(review, "accept_page", items=[{"id": one["id"], "seen": ""} for one in review.tiles])
-    assert [one["suggestion_id"] for one in store.entries] == ["s0", "s1"]
-    assert [one["verdict"] for one in review.tiles] == ["accepted", "accepted", "", ""]
-    assert review.message == {"kind": "error", "text": "Saved 2 of 4. Not saved: the database did not answer"}
-    assert (review.item["id"], review.progress["accepted"]) == ("s2", 2)
-
-
 def test_what_another_decided_is_told_and_can_be_decided_again() -> None:
     store = ListStore()
     queue = queue_of(3)
@@ -199,56 +160,6 @@ def test_order_and_filter() -> None:
     with pytest.raises(TraitError, match="order"):
         review.order = "random"
     assert [one for one, _ in review.menus["kinds"]] == ["missing", "spurious"]
-
-
-@pytest.mark.parametrize(
-    ("evidence", "more", "words"),
-    [
-        (
-            {"overlap": 0.0, "inside": 0.0, "merged": 0.0, "second_look": 0.814}
-            | {"drawn_share": 2 / 3, "detected_share": 0.456, "twins": 3.0},
-            {},
-            [
-                "second look 0.81",
-                "drawn in 2 of 3 frames that show the same ground",
-                "the model sees it there with 0.46 on average",
-            ],
-        ),
-        (
-            {"drawn_share": 0.0, "detected_share": 0.0, "twins": 0.0, "folds": 0.7},
-            {},
-            ["70% of the models of the folds agree", "no other frame shows the same ground"],
-        ),
-        ({"drawn_share": 1.0, "twins": 1}, {}, ["drawn in the other frame that shows the same ground"]),
-        ({"drawn_share": 0.0, "twins": 1}, {}, ["not drawn in the other frame that shows the same ground"]),
-        ({"drawn_share": 0.5}, {}, ["drawn in 50% of the frames that show the same ground"]),
-        (
-            {"twins": 4, "detected_share": 0.0},
-            {},
-            ["4 other frames show the same ground", "the model does not see it there"],
-        ),
-        ({"twins": 1}, {}, ["one other frame shows the same ground"]),
-        (
-            {"overlap": 0.3, "inside": 0.5, "merged": 2.0},
-            {},
-            [
-                "shares 30% with an annotated box",
-                "50% of it inside an annotated box",
-                "2 weaker detections of the same place",
-            ],
-        ),
-        (
-            {"overlap": 0.3, "merged": 1.0},
-            {"kind": "spurious"},
-            ["shares 30% with another annotated box", "1 weaker detection of the same place"],
-        ),
-        ({"overlap": 0.48}, {"kind": "bad_location", "annotation_points": [30, 20, 40, 40]}, []),
-        ({"own_number": 0.12345, "day": "May", "twins": None}, {}, ["own number 0.123", "day May"]),
-        (None, {}, []),
-    ],
-)
-def test_evidence_in_plain_words(evidence: Record | None, more: Record, words: list[str]) -> None:
-    assert evidence_words({**suggestion(0), "evidence": evidence, **more}) == words
 
 
 def test_undo_of_what_the_filter_hides_is_told_and_shows_nothing_else() -> None:

@@ -13,7 +13,7 @@ function make_acts(page) {
     if (!outstanding()) return;
     local.silent = true;
     local.waiting = null;
-    tell("What you did last is not saved yet: is the kernel alive? No verdicts are taken until it answers.", "error");
+    tell("What you did last is not saved yet: is the kernel alive? No verdicts are taken until it answers; after a restart, run the cell again.", "error");
   };
   const unlock = () => {
     clearTimeout(local.clock);
