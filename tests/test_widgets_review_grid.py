@@ -14,6 +14,7 @@ from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import FrameError, ReviewError
+from obdb_lib.suggest import in_order
 from tests import review_world as world
 from tests.test_widgets_box_review import ListJournal, ListStore, load_frame, press, suggestion
 from widgets import BoxReview
@@ -93,7 +94,7 @@ def test_a_page_is_accepted_one_entry_each_and_others_decisions_stay() -> None:
         ("ann", "s0", "accept", "sesame"),
         ("ann", "s3", "accept", "pigweed"),
     ]
-    assert review.message["text"].startswith("Accepted 2 on this page. 1 were decided by others")
+    assert review.message["text"].startswith("Accepted 2 on this page. 1 were decided meanwhile")
     assert review.item["id"] == "s4"
 
 
@@ -143,9 +144,17 @@ def test_order_and_filter() -> None:
     review.only_class = "pigweed"
     assert (shown(review), review.item["number"]) == (["d"], 1)
     review.only_kind = "spurious"
-    assert shown(review) == []
+    assert (shown(review), review.item, review.pages) == ([], {}, 0)
     assert "No suggestion is of this kind and class" in review.message["text"]
     press(review, "next")
+    for view in ("grid", "frame"):
+        review.view = view
+        assert (review.item, review.boxes, review.picture) == ({}, [], b"")
+        press(review, "accept", "d", seen="")  # what was on the screen before
+        with pytest.raises(ReviewError, match="No suggestion is of this kind and class"):
+            review.decide("accept")
+    assert review.decided["decided"] == 0
+    review.view = "grid"
     review.only_kind = review.only_class = ""
     assert len(shown(review)) == 4
     with pytest.raises(TraitError, match="order"):
@@ -153,9 +162,57 @@ def test_order_and_filter() -> None:
     assert [one for one, _ in review.menus["kinds"]] == ["missing", "spurious"]
 
 
+def test_undo_of_what_the_filter_hides_is_told_and_shows_nothing_else() -> None:
+    queue = [suggestion(0), {**suggestion(1), "kind": "spurious", "object_class": "pigweed"}]
+    review = grid_of(queue)
+    press(review, "accept", "s0", seen="")
+    review.only_kind, review.only_class = "spurious", "sesame"
+    press(review, "undo")
+    assert (review.item, review.decided["decided"]) == ({}, 0)
+    assert "the menus above hide" in review.message["text"]
+    review.only_class = ""
+    assert review.item["id"] == "s1"
+
+
+def test_an_annotation_to_be_removed_gets_no_class_and_no_box() -> None:
+    journal = ListJournal()
+    review = grid_of([{**suggestion(0), "kind": "spurious"}], journal)
+    for change in ({"object_class": "pigweed"}, {"points": [1, 2, 3, 4]}):
+        press(review, "accept", "s0", seen="", **change)
+        assert "cannot get another class or box" in review.message["text"]
+    assert journal.records == []
+    press(review, "accept", "s0", seen="", object_class="sesame", points=None)
+    assert [one["verdict"] for one in journal.records] == ["accept"]
+
+
 def test_without_probabilities_the_score_orders() -> None:
     queue = ReviewQueue([{**suggestion(0), "_id": str(n), "score": n / 10} for n in range(5)])
     assert queue.shown == [4, 3, 2, 1, 0]
+    scores = [("spurious", 0.3), ("missing", 0.9), ("spurious", 0.02), ("missing", 0.5)]
+    mixed = [{**suggestion(n), "kind": kind, "score": score} for n, (kind, score) in enumerate(scores)]
+    queue = ReviewQueue(mixed)
+    assert queue.shown == [2, 1, 0, 3], "where the detector sees least, an annotation is likeliest spurious"
+    assert queue.shown == [mixed.index(one) for one in in_order(mixed)]
+    queue.arrange("uncertain")
+    assert queue.shown[0] == 3
+
+
+def test_what_a_rule_skipped_waits_for_a_person() -> None:
+    store = ListStore()
+    queue = queue_of(5)
+    rule = ListJournal("nightly", store)
+    rule.decide(queue[0], "skip", rule="accept at 0.9 or more, else skip")
+    rule.decide(queue[1], "accept", rule="accept at 0.9 or more, else skip")
+    ListJournal("ann", store).decide(queue[2], "skip", rule="accept at 0.9 or more, else skip")  # Ann's own rule
+    review = grid_of(queue, ListJournal("ann", store))
+    assert review.item["id"] == "s0"
+    assert [one["open"] for one in review.tiles] == [True, False, True, True]
+    assert review.decided == {"total": 5, "decided": 1, "accepted": 1, "rejected": 0, "skipped": 0}
+    assert review.outlook["left"] == 4
+    press(review, "reject", "s0", seen=review.item["entry"])
+    assert (review.item["id"], review.tiles[2]["verdict"]) == ("s2", "skipped")
+    press(review, "skip", "s2", seen=review.item["entry"])
+    assert (review.item["id"], review.decided["skipped"]) == ("s3", 1)
 
 
 def test_outlook_is_the_mean_of_the_rest_and_the_persons_rate() -> None:
@@ -288,6 +345,7 @@ def test_boxes_of_a_frame_are_told_apart() -> None:
     assert [kind for kind, _ in kinds].count("other") == 5
     assert review.item["words"] == "annotated as sesame, the model sees nutsedge 0.93"
     assert review.item["accept_does"] == "call the annotation nutsedge"
+    assert review.item["accept_as"] == "call the annotation {name}"
 
     def broken(path: str) -> BoxSet:
         raise FrameError("no detections kept for this frame")

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 from obdb_lib.errors import DecidedMeanwhileError, ReviewError
 from obdb_lib.review import SAID, VERDICTS
 from widgets._base import sentence
-from widgets._review_queue import Record
+from widgets._review_queue import SPURIOUS, Record, kind_of
 from widgets._review_screen import ReviewScreen
 
 logger = logging.getLogger(__name__)
+
+NOTHING_SHOWN = "No suggestion is of this kind and class; choose others above."
 
 
 class Journal(Protocol):
@@ -63,15 +65,19 @@ class ReviewActs(ReviewScreen):
         if place is None:
             self._refresh(standing)
             self._say(f"{what} your latest decision; it was on a suggestion outside this queue.")
+        elif place not in self._queue.position:
+            self._refresh(standing)
+            self._say(f"{what} your latest decision; it was on a suggestion that the menus above hide.")
         else:
             self._go(place, standing)
             self._say(f"{what} the decision on this box.")
 
     def _decide(self, place: int, verdict: str, change: Mapping[str, Any]) -> None:
         """Write a verdict and go on; ``change`` has ``object_class``, ``points``, ``seen`` where there are any."""
-        label = self._write(place, verdict, change)
+        written = self._write(place, verdict, change)
         standing = self._journal.standing()
-        said = f"{SAID[verdict].capitalize()} {label}"
+        own = self._queue.items[place]["object_class"]
+        said = f"{SAID[verdict].capitalize()} {written['object_class'] if verdict == 'accept' else own}"
         following = self._queue.next_open(place, standing)
         if following is None:
             self._go(place, standing)
@@ -81,15 +87,17 @@ class ReviewActs(ReviewScreen):
             self._go(following, standing)
             self._say(f"{said}. u takes it back.")
 
-    def _write(self, place: int, verdict: str, change: Mapping[str, Any]) -> str:
-        """Write a verdict; returns the class it was given."""
+    def _write(self, place: int, verdict: str, change: Mapping[str, Any]) -> Record:
+        """Write a verdict; returns the entry."""
         if verdict not in VERDICTS:
             raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}; got {verdict!r}")
         suggestion = self._queue.items[place]
         own, chosen = str(suggestion["object_class"]), change.get("object_class")
         accepted = verdict == "accept"
+        if accepted and kind_of(suggestion) == SPURIOUS and (chosen not in (None, "", own) or change.get("points")):
+            raise ReviewError("Accept removes this annotation; it cannot get another class or box. Reject keeps it.")
         try:
-            self._journal.decide(
+            return self._journal.decide(
                 suggestion,
                 verdict,
                 object_class=str(chosen) if accepted and chosen and chosen != own else None,
@@ -102,27 +110,44 @@ class ReviewActs(ReviewScreen):
             raise
         except Exception as error:
             raise ReviewError(f"Not saved: {sentence(error)}") from error
-        return str(chosen) if accepted and chosen else own
 
     def _accept_page(self, items: Sequence[Mapping[str, Any]]) -> None:
-        """Accept what was confirmed on a page, one entry for each; what others decided meanwhile stays."""
-        done, left, place = 0, 0, self.index
+        """Accept what was confirmed on a page, one entry for each; what was decided meanwhile stays."""
+        standing = self._journal.standing()
+        written: dict[str, Record] = {}
+        left, place, failure = 0, self.index, ""
         for change in items:
             name = str(change["id"])
             place = self._queue.place[name]
-            if self._tiles.failed(name):
+            # Not what this person decided, either, while the page was still on its way.
+            decided = str(standing.get(name, {}).get("_id") or "") != str(change.get("seen") or "")
+            if decided or self._tiles.failed(name):
                 left += 1
                 continue
             try:
-                self._write(place, "accept", change)
-                done += 1
+                written[name] = self._write(place, "accept", change)
             except DecidedMeanwhileError:
                 left += 1
+            except ReviewError as error:
+                failure = sentence(error)
+                break
+        if failure:
+            self._page_half_saved(place, {**standing, **written}, f"Saved {len(written)} of {len(items)}. {failure}")
+            return
         standing = self._journal.standing()
         following = self._queue.next_open(place, standing)
         self._go(place if following is None else following, standing)
-        rest = f" {left} were decided by others meanwhile or have no picture; they are as they were." if left else ""
-        self._say(f"Accepted {done} on this page.{rest} u takes back the last one.")
+        rest = f" {left} were decided meanwhile or have no picture; they are as they were." if left else ""
+        self._say(f"Accepted {len(written)} on this page.{rest} u takes back the last one.")
+
+    def _page_half_saved(self, place: int, known: Mapping[str, Record], text: str) -> None:
+        """Show what is in the journal, as far as that can still be read, and the place of the failure."""
+        try:
+            known = self._journal.standing()
+        except Exception as error:
+            logger.error("the journal cannot be read after a failed entry", exc_info=error)
+        self._go(place, known)
+        self._say(text, "error")
 
     def _on_message(self, _: object, content: Mapping[str, Any], __: object) -> None:
         """An act of the person; ``id`` names the box that was on the screen, so that none is decided unseen."""
@@ -174,6 +199,9 @@ class ReviewActs(ReviewScreen):
             raise ReviewError(f"the page asked for {act!r}, which this widget does not know; reload the page")
 
     def _verdict(self, verdict: str, name: str, content: Mapping[str, Any]) -> None:
+        if not self.item:
+            self._say(NOTHING_SHOWN, "error")
+            return
         shown = name == str(self._queue.items[self.index]["_id"])
         unseen = bool(self.frame_error) if self.view == "frame" else self._tiles.failed(name)
         if unseen and verdict != "skip":

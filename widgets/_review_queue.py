@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from obdb_lib.errors import ReviewError
-from obdb_lib.review import SAID
+from obdb_lib.review import SAID, is_open
 
 Record = dict[str, Any]
 
 ORDERS = {"likely": "most likely first", "uncertain": "most uncertain first", "given": "as given"}
 """``uncertain`` asks first where an answer settles most: a probability near one half."""
 NEEDED_KEYS = ("_id", "img_path", "object_class", "points")
-MISSING = "missing"
+MISSING, BAD_LOCATION, SPURIOUS = "missing", "bad_location", "spurious"
 
 
 class ReviewQueue:
@@ -69,12 +69,12 @@ class ReviewQueue:
         self.position = {place: position for position, place in enumerate(wanted)}
 
     def next_open(self, place: int, standing: Mapping[str, Record]) -> int | None:
-        """The next place without a decision after ``place``, and round; None when all that are shown have one."""
+        """The next place that waits for a person after ``place``, and round; None when none that is shown does."""
         count = len(self.shown)
         start = self.position.get(place, -1)
         for step in range(1, count + 1):
             candidate = self.shown[(start + step) % count]
-            if str(self.items[candidate]["_id"]) not in standing:
+            if is_open(standing.get(str(self.items[candidate]["_id"]))):
                 return candidate
         return None
 
@@ -86,8 +86,8 @@ class ReviewQueue:
         return self.shown[min(max(position, 0), len(self.shown) - 1)]
 
     def counts(self, standing: Mapping[str, Record]) -> dict[str, int]:
-        """Counts: total, decided, accepted, rejected, skipped."""
-        verdicts = Counter(str(standing[name]["verdict"]) for name in self.place if name in standing)
+        """Counts: total, decided, accepted, rejected, skipped; what a rule skipped waits for a person."""
+        verdicts = Counter(str(standing[name]["verdict"]) for name in self.place if not is_open(standing.get(name)))
         counts = {word: verdicts.get(verdict, 0) for verdict, word in SAID.items()}
         return {"total": len(self.items), "decided": sum(counts.values()), **counts}
 
@@ -99,7 +99,7 @@ class ReviewQueue:
             (None when none does), ``expected`` accepts among them; ``judged`` accepts and rejects of ``who`` on
             suggestions with a probability, ``accepted_rate`` and ``predicted_rate`` of these (0..1, None without any).
         """
-        open_ones = [self.items[p] for p in self.shown if str(self.items[p]["_id"]) not in standing]
+        open_ones = [self.items[p] for p in self.shown if is_open(standing.get(str(self.items[p]["_id"])))]
         rest = [one["probability"] for one in open_ones if one.get("probability") is not None]
         judged = [
             (float(one["probability"]), standing[name]["verdict"] == "accept")
@@ -134,7 +134,9 @@ def number(value: object) -> float | None:
 def _rank(one: Record, order: str) -> float:
     chance = number(one.get("probability"))
     if chance is None:
-        chance = number(one.get("score")) or 0.0
+        score = number(one.get("score")) or 0.0
+        # The less the detector sees on an annotation, the likelier is nothing there.
+        chance = 1 - score if kind_of(one) == SPURIOUS else score
     return abs(chance - 0.5) if order == "uncertain" else -chance
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from traitlets import Bytes, Dict, Enum, Float, Int, List, Unicode
 
 from obdb_lib.boxes import BoxSet, iou_matrix
-from obdb_lib.review import SAID
+from obdb_lib.review import SAID, is_open
 from widgets._base import PlainWidget, joined, sentence
 from widgets._pictures import FrameQueue, Rect, around, cut, jpeg, shrink
 from widgets._review_queue import ORDERS, Record, ReviewQueue, kind_of, number
 from widgets._review_tiles import TileMaker
-from widgets._review_words import KIND_NAMES, accept_does, evidence_rows, proposal
+from widgets._review_words import KIND_NAMES, accept_as, accept_does, evidence_words, proposal
 
 CONTEXT_SCALE = 5.0
 """The picture sent with a suggestion shows this many box sides; larger shows more of the neighbourhood."""
@@ -104,11 +104,21 @@ class ReviewScreen(PlainWidget):
         with self.hold_sync():
             self.progress = self._queue.counts(standing)
             self.outlook = self._queue.outlook(standing, self._who)
+            if not self._queue.shown:
+                self._show_nothing()
+                return
             self.item = self._item(self._queue.items[self.index], standing)
             if self.view == "grid":
                 self._show_page(standing)
             else:
                 self._show_candidate(standing)
+
+    def _show_nothing(self) -> None:
+        """Nothing passes the filter: what was on the screen before must not look as if it did."""
+        self.item, self.boxes, self.tiles, self.soon = {}, [], [], []
+        self.picture = self.crop = b""
+        self.frame_error = ""
+        self.page = self.pages = 0
 
     def _item(self, one: Record, standing: Mapping[str, Record]) -> Record:
         name = str(one["_id"])
@@ -130,13 +140,15 @@ class ReviewScreen(PlainWidget):
             "kind_name": KIND_NAMES.get(kind_of(one), kind_of(one)),
             "words": proposal(one),
             "accept_does": accept_does(one),
-            "evidence": evidence_rows(one),
+            "accept_as": accept_as(one),
+            "evidence": evidence_words(one),
             "task": str(one.get("task_name", "")),
             "frame": number(one.get("frame")),
             "path": str(one["img_path"]),
             "points": points,
             "annotation_points": [float(value) for value in one.get("annotation_points") or []],
             "verdict": SAID.get(verdict, verdict),
+            "open": is_open(standing.get(name)),
             "by": str(other or ""),
             "entry": str(entry.get("_id") or ""),
         }

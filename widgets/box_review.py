@@ -11,7 +11,7 @@ from obdb_lib.boxes import BoxSet
 from obdb_lib.errors import ReviewError
 from widgets._base import refuse_unknown
 from widgets._pictures import FrameQueue, Pixels
-from widgets._review_acts import Journal, ReviewActs
+from widgets._review_acts import NOTHING_SHOWN, Journal, ReviewActs
 from widgets._review_queue import Record, ReviewQueue
 from widgets._review_screen import MOST_TILES, PAGE_SIZE
 from widgets._review_tiles import TileMaker
@@ -98,7 +98,7 @@ class BoxReview(ReviewActs):
 
     @property
     def decided(self) -> dict[str, int]:
-        """Counts: total, decided, accepted, rejected, skipped."""
+        """Counts: total, decided, accepted, rejected, skipped; what a rule skipped waits for a person."""
         return self._queue.counts(self._journal.standing() if self._queue.items else {})
 
     def decisions(self) -> list[Record]:
@@ -117,6 +117,8 @@ class BoxReview(ReviewActs):
         """
         if not self._queue.items:
             raise ReviewError(EMPTY_TEXT)
+        if not self.item:
+            raise ReviewError(NOTHING_SHOWN)
         change = {"object_class": object_class, "points": points, "seen": self.item.get("entry")}
         self._decide(self.index, verdict, change)
 
@@ -143,4 +145,4 @@ class BoxReview(ReviewActs):
             self._go(self._queue.shown[0] if first is None else first, standing)
         else:
             self._refresh(standing)
-            self._say("No suggestion is of this kind and class; choose others above.")
+            self._say(NOTHING_SHOWN)

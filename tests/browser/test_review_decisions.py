@@ -1,40 +1,34 @@
-"""Every kind of decision, by keys and by mouse, read back from MongoDB; the kernel is killed in between."""
+"""Every kind of decision, by keys and by mouse, read back from MongoDB."""
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from obdb_lib.review import Journal, fold
+from obdb_lib.review import fold
 from obdb_lib.store import Store
 from tests.browser.conftest import OpenLab
 from tests.browser.harness import LabPage, save_notebook
-from tests.review_world import suggestions
-
-DATABASE = "review_in_browser"
-PAGE = 8
-QUEUE = suggestions()
-ORDER = [one["_id"] for one in sorted(QUEUE, key=lambda one: -one["probability"])]
-CELL = f"""
-from obdb_lib.review import Journal
-from obdb_lib.store import open_store
-from tests import review_world as world
-from widgets import BoxReview
-
-queue = world.suggestions()
-review = BoxReview(
-    queue, annotations=world.annotations, load_frame=world.load_frame, detections=world.detections,
-    journal=Journal(open_store(), who="ann", queue=queue), classes=["purslane"], view="grid", page_size={PAGE},
+from tests.browser.review_page import (
+    CELL,
+    CLASSES,
+    DATABASE,
+    ORDER,
+    PAGE,
+    QUEUE,
+    ROOT,
+    cursor,
+    entries,
+    message,
+    ready,
+    said,
+    shown,
+    start,
+    tile,
 )
-review
-"""
-ROOT = ".obdb-review"
-CLASSES = ["nutsedge", "purslane", "sesame"]
 
 
 @pytest.fixture(scope="module")
@@ -60,61 +54,6 @@ def lab(opened: LabPage, store: Store) -> LabPage:
     return opened
 
 
-def start(lab: LabPage) -> None:
-    lab.run_all()
-    lab.page.locator(ROOT).evaluate("(node) => node.scrollIntoView({block: 'start'})")
-    ready(lab)
-    lab.page.locator(f"{ROOT} .obdb-place").click()
-
-
-def ready(lab: LabPage) -> None:
-    tiles = lab.page.locator(f"{ROOT} .obdb-tile[data-ready=yes]")
-    lab.wait_for(lambda: tiles.count() == lab.page.locator(f"{ROOT} .obdb-tile").count() > 0, "the crops of the page")
-
-
-def cursor(lab: LabPage, name: str) -> None:
-    lab.wait_for(lambda: lab.page.locator(ROOT).get_attribute("data-cursor") == name, f"the cursor on {name}")
-
-
-def shown(lab: LabPage, name: str) -> None:
-    lab.wait_for(lambda: lab.page.locator(ROOT).get_attribute("data-shown") == name, f"{name} on its frame")
-
-
-def message(lab: LabPage, part: str) -> None:
-    text = lab.page.locator(f"{ROOT} .obdb-message")
-    lab.wait_for(lambda: part in text.inner_text(), f"the message {part!r}")
-
-
-def tile(lab: LabPage, name: str) -> Any:
-    return lab.page.locator(f"{ROOT} .obdb-tile[data-id={name}]")
-
-
-def entries(lab: LabPage, store: Store, count: int) -> list[dict[str, Any]]:
-    lab.wait_for(lambda: len(store.decisions()) >= count, f"{count} entries in MongoDB")
-    return sorted(store.decisions(), key=lambda entry: int(entry["seq"]))
-
-
-def said(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(entry["suggestion_id"], entry["verdict"]) for entry in found]
-
-
-def kill_kernel(lab: LabPage) -> None:
-    """kill -9 of the kernel process; waits for the one that JupyterLab starts in its place."""
-    number = lab.eval_in_kernel("__import__('os').getpid()")
-    lab._kernel_thread.submit(lab._hang_up).result(10)
-    os.kill(number, signal.SIGKILL)
-    button = lab.page.locator(".jp-Dialog button")  # Lab tells the person that the kernel died
-    lab.wait_for(lambda: button.count() > 0, "Lab's word of the dead kernel")
-    button.first.click()
-    lab.wait_for(lambda: lab.eval_in_kernel("__import__('os').getpid()") != number, "the new kernel to answer")
-    lab.wait_for(
-        lambda: lab.page.evaluate(
-            "() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
-        ),
-        "an idle kernel",
-    )
-
-
 def test_crops_by_keys(lab: LabPage, store: Store) -> None:
     keys = lab.page.keyboard
     cells = [cell["source"] for cell in lab.notebook()["cells"]]
@@ -135,7 +74,7 @@ def test_crops_by_keys(lab: LabPage, store: Store) -> None:
     cursor(lab, ORDER[3])
     keys.press("u")
     cursor(lab, ORDER[2])
-    keys.press("U")
+    keys.press("Shift+U")
     cursor(lab, ORDER[2])
     lab.wait_for(lambda: tile(lab, ORDER[2]).get_attribute("data-verdict") == "skipped", "the skip again")
     assert said(entries(lab, store, 7))[4:] == [(ORDER[3], "undo"), (ORDER[2], "undo"), (ORDER[2], "skip")]
@@ -193,7 +132,7 @@ def test_frame_by_keys(lab: LabPage, store: Store) -> None:
     assert moved == pytest.approx([2 * step, step, step, 2 * step], abs=0.05)
     keys.press("u")
     shown(lab, ORDER[1])
-    keys.press("U")
+    keys.press("Shift+U")
     shown(lab, ORDER[1])
     again = entries(lab, store, 3)[-1]
     assert (again["points"], again["object_class"]) == (entry["points"], "nutsedge")
@@ -322,53 +261,3 @@ def test_every_kind_says_what_it_proposes(lab: LabPage, store: Store) -> None:
         ("bad_location", "field_0.png/2"),
         ("spurious", "field_0.png/0"),
     ]
-
-
-def test_what_another_decided_meanwhile_is_told(lab: LabPage, store: Store) -> None:
-    bob = Journal(store, who="bob", queue=QUEUE)
-    bob.decide(QUEUE[0], "reject")
-    cursor(lab, ORDER[0])
-    assert tile(lab, ORDER[0]).get_attribute("data-verdict") == ""
-    lab.page.keyboard.press("a")
-    message(lab, "bob rejected this on")
-    lab.screenshot("grid-meanwhile")
-    assert said(store.decisions()) == [(ORDER[0], "reject")]
-    lab.wait_for(lambda: tile(lab, ORDER[0]).get_attribute("data-verdict") == "rejected", "Bob's verdict on the tile")
-    cursor(lab, ORDER[0])
-    lab.page.keyboard.press("a")  # on purpose
-    assert said(entries(lab, store, 2)) == [(ORDER[0], "reject"), (ORDER[0], "accept")]
-
-
-def test_a_killed_kernel_loses_no_decision(lab: LabPage, store: Store) -> None:
-    keys = lab.page.keyboard
-    for key in "ars":
-        keys.press(key)
-    cursor(lab, ORDER[3])
-    entries(lab, store, 3)
-    for key in "aaa":  # no waiting: some of these may be under way when the kernel dies
-        keys.press(key)
-    kill_kernel(lab)
-    told = {name for name in ORDER[:PAGE] if tile(lab, name).get_attribute("data-verdict")}
-    saved = fold(store.decisions())
-    assert told <= set(saved), "what the page showed as decided is in MongoDB"
-    assert {name: saved[name]["verdict"] for name in ORDER[:3]} == dict(
-        zip(ORDER, ["accept", "reject", "skip"], strict=False)
-    )
-    start(lab)
-    cursor(lab, next(name for name in ORDER if name not in saved))
-    verdicts = {name: tile(lab, name).get_attribute("data-verdict") for name in ORDER[:PAGE]}
-    words = {"accept": "accepted", "reject": "rejected", "skip": "skipped"}
-    assert verdicts == {name: words[saved[name]["verdict"]] if name in saved else "" for name in ORDER[:PAGE]}
-    keys.press("u")  # the person's history is the journal's, not the kernel's
-    last = max(saved.values(), key=lambda entry: int(entry["seq"]))
-    lab.wait_for(lambda: last["suggestion_id"] not in fold(store.decisions()), "the undo of an earlier kernel's entry")
-    lab.page.keyboard.press("Enter")
-    shown(lab, last["suggestion_id"])
-    keys.press("r")
-    lab.wait_for(
-        lambda: fold(store.decisions()).get(last["suggestion_id"], {}).get("verdict") == "reject", "the new verdict"
-    )
-    kill_kernel(lab)
-    start(lab)
-    assert fold(store.decisions())[last["suggestion_id"]]["verdict"] == "reject"
-    assert lab.eval_in_kernel("review.decided['decided']") == len(saved)

@@ -15,13 +15,14 @@ const GRID_KEYS = {
 const ARROWS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
 const EDIT_STEP = 2; // of a box, CSS px
 const PAN_STEP = 60; // of the picture, CSS px
+const SILENT_MS = 5000; // no answer for this long is told; verdicts wait until there is one
 
 function render({ model, el }) {
   const parts = build(el);
   const { root } = parts;
   const select = element("select", "obdb-class");
   const drafts = new Map(); // id -> { points, object_class } as far as changed
-  const local = { shown: null, run: 0, waiting: null, pending: false, sent: 0, from_grid: false, confirm: null };
+  const local = { shown: null, run: 0, waiting: null, pending: false, sent: 0, from_grid: false, confirm: null, silent: false };
   const draft_of = (id) => drafts.get(id) || {};
   const set_draft = (id, change) => {
     const draft = { ...draft_of(id), ...change };
@@ -50,12 +51,18 @@ function render({ model, el }) {
 
   const send = (name, content = {}) => {
     local.sent = Math.max(local.sent, model.get("answered")) + 1;
-    model.send({ act: name, tag: local.sent, ...content });
+    try {
+      model.send({ act: name, tag: local.sent, ...content });
+    } catch (error) { // a kernel that was restarted does not know this page
+      console.error(error);
+      page.fall_silent();
+    }
+    if (!local.clock) local.clock = setTimeout(page.fall_silent, SILENT_MS);
   };
   const outstanding = () => model.get("answered") < local.sent;
   const change_of = (record) => {
-    const draft = draft_of(record.id);
-    return { id: record.id, seen: record.entry, object_class: draft.object_class || null, points: draft.points || null };
+    const { points, object_class } = made_of(record, draft_of(record.id));
+    return { id: record.id, seen: record.entry, object_class, points: same_box(points, record.points) ? null : points };
   };
   Object.assign(page, { viewer, grid, send, outstanding, change_of });
   Object.assign(page, make_screen(page));
@@ -77,7 +84,9 @@ function render({ model, el }) {
     event.stopPropagation();
     if (event.target.tagName === "SELECT" && event.key === "Escape") focus();
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-    const { key } = event, lower = key.length === 1 ? key.toLowerCase() : key;
+    // Letters by Shift, not by their case: with Caps Lock on, u is still u.
+    const lower = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const key = /^[a-z]$/.test(lower) && event.shiftKey ? lower.toUpperCase() : lower;
     const table = { ...KEYS, ...(in_grid() ? GRID_KEYS : FRAME_KEYS) };
     const name = event.shiftKey && key === "Enter" ? (in_grid() ? "accept_page" : null) : table[key] || table[lower];
     const digit = /^[1-9]$/.test(key) ? model.get("classes")[Number(key) - 1] : null;
@@ -167,6 +176,7 @@ function render({ model, el }) {
   on_focus();
   return () => {
     watcher.disconnect();
+    clearTimeout(local.clock);
     grid.end();
     model.off(null, schedule);
     model.off(null, say);

@@ -1,12 +1,27 @@
 // Review of suggested boxes, part 6 of 7: what a person does, here (cursor, zoom, changes) or by way of Python.
 
 const VERDICTS = ["accept", "reject", "skip"];
+const WRITES = [...VERDICTS, "accept_page", "undo", "redo"];
 
 function make_acts(page) {
   const { model, parts, root, drafts, local, set_draft, in_grid, send, outstanding, change_of, viewer, grid } = page;
-  const { draw_item, draw_cursor, tell, here } = page;
+  const { draw_item, draw_cursor, tell } = page;
 
+  // Nothing came back for a while: the person is told at once, not after a hundred verdicts into the void.
+  const fall_silent = () => {
+    local.clock = null;
+    if (!outstanding()) return;
+    local.silent = true;
+    local.waiting = null;
+    tell("What you did last is not saved yet: is the kernel alive? No verdicts are taken until it answers; after a restart, run the cell again.", "error");
+  };
   const unlock = () => {
+    clearTimeout(local.clock);
+    local.clock = outstanding() ? setTimeout(fall_silent, SILENT_MS) : null;
+    if (local.silent) {
+      local.silent = false;
+      page.say(); // what Python said last stands again
+    }
     if (outstanding()) return;
     local.pending = false;
     root.classList.remove("obdb-busy");
@@ -31,17 +46,19 @@ function make_acts(page) {
     const then = local.confirm;
     local.confirm = null;
     parts.confirm.hidden = true;
-    if (yes && then) then();
+    if (yes && local.silent) fall_silent();
+    else if (yes && then) then();
   };
   const accept_page = () => {
-    const open = grid.records.filter((record) => !record.verdict);
+    const open = grid.open();
     const ready = open.filter((record) => grid.seen(record.id));
-    if (!open.length) tell("Everything on this page has a verdict.");
+    if (!open.length) tell("Everything on this page is decided.");
     else if (ready.length < open.length) tell("Not all crops of this page are here yet; wait a moment.");
     else {
-      ask(`Accept all ${open.length} on this page that have no verdict?`, () => {
-        for (const record of open) grid.mark(record.id);
-        send("accept_page", { items: open.map(change_of) });
+      ask(`Accept all ${open.length} on this page that are not decided?`, () => {
+        const still = grid.open().filter((record) => open.some((one) => one.id === record.id)); // of those asked about
+        send("accept_page", { items: still.map(change_of) });
+        for (const record of still) grid.mark(record.id);
       });
     }
   };
@@ -98,8 +115,21 @@ function make_acts(page) {
   };
   const relabel = (name) => {
     const item = in_grid() ? grid.records[grid.position()] : model.get("item");
-    if (!item || !name) return;
-    set_draft(item.id, { object_class: name === item.object_class ? null : name });
+    if (!item?.id || !name) return;
+    if (item.kind === "spurious") {
+      tell("There is no class to change here: accept removes the annotation, reject keeps it.");
+      redraw_change(); // the menu shows the class that it is again
+      return;
+    }
+    set_draft(item.id, { object_class: name === made_of(item, {}).object_class ? null : name });
+    redraw_change();
+  };
+  // Back to what was accepted or proposed; from there, what was accepted with changes goes back to what was proposed.
+  const reset = () => {
+    const item = in_grid() ? grid.records[grid.position()] : model.get("item");
+    if (!item?.id) return;
+    if (drafts.has(item.id)) drafts.delete(item.id);
+    else if (accepted_changed(item)) set_draft(item.id, { points: item.points, object_class: item.object_class });
     redraw_change();
   };
   const close = () => {
@@ -111,12 +141,11 @@ function make_acts(page) {
   const act = (name) => {
     if (name === "help") parts.help.hidden = !parts.help.hidden;
     else if (name === "close") close();
+    else if (local.silent && WRITES.includes(name)) fall_silent();
     else if (local.confirm) tell("Answer first: Enter for yes, Esc for no.");
     else if (name === "toggle") act(in_grid() ? "frame" : "grid");
-    else if (name === "reset") {
-      drafts.delete(here());
-      redraw_change();
-    } else if (in_grid()) act_grid(name);
+    else if (name === "reset") reset();
+    else if (in_grid()) act_grid(name);
     else act_frame(name);
   };
   const act_grid = (name) => {
@@ -127,13 +156,15 @@ function make_acts(page) {
       if (page >= 0 && page < model.get("pages")) send("page", { page });
     } else if (name === "frame") {
       local.from_grid = true;
-      send("frame", { id: grid.cursor });
+      if (grid.records.length) send("frame", { id: grid.cursor });
     } else if (name === "undo" || name === "redo") send(name);
     else if (name in { right: 1, left: 1, down: 1, up: 1, first: 1, last: 1 }) move(name);
   };
   const act_frame = (name) => {
     if (name in in_frame) in_frame[name]();
-    else if (local.pending) local.waiting = { name, id: local.shown };
+    else if (!model.get("item").id) { // nothing passes the filter; the person's latest decision can be taken back still
+      if (name === "undo" || name === "redo") send(name);
+    } else if (local.pending) local.waiting = { name, id: local.shown };
     else if (local.shown) {
       const item = model.get("item");
       // A verdict on a box that is not on the screen yet is dropped: nobody has seen it.
@@ -143,5 +174,5 @@ function make_acts(page) {
       send(name, VERDICTS.includes(name) ? change_of(item) : { id: local.shown });
     }
   };
-  return { act, unlock, relabel, answered };
+  return { act, unlock, relabel, answered, fall_silent };
 }

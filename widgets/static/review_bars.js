@@ -14,7 +14,7 @@ const HELP = [
   ]],
   ["Crops", [
     ["← → ↑ ↓", "move the cursor"], ["n p", "next, previous page"], ["Home End", "first, last of the page"],
-    ["Enter", "look at it on its frame; Esc comes back"], ["⇧ Enter", "accept all on the page without a verdict"],
+    ["Enter", "look at it on its frame; Esc comes back"], ["⇧ Enter", "accept all on the page not yet decided"],
     ["mouse", "click chooses, double click opens, buttons decide"],
   ]],
   ["Frame", [
@@ -97,12 +97,12 @@ function draw_facts(model, facts, select, draft) {
   ].filter(Boolean).join(" ");
   const rows = [
     ["Score", percent(item.score)], ["Likely", item.probability === null ? "" : `${Math.round(100 * item.probability)} % to be accepted`],
-    ["Also", item.evidence.map(([name, value]) => `${name} ${value}`).join(", ")], ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
+    ["Also", item.evidence.join("; ")], ["Task", item.task], ["Frame", item.frame === null ? "" : String(item.frame)],
     ["Verdict", item.verdict ? `${item.verdict} ${became}`.trim() : "none yet"],
     ["Edited", changes ? `${changes}; x resets` : ""],
   ];
   const words = element("div", "obdb-words", `${item.words[0].toUpperCase()}${item.words.slice(1)}.`);
-  const leads = element("div", "obdb-leads", `Accept: ${item.accept_does}.`);
+  const leads = element("div", "obdb-leads", `Accept: ${leads_to(item, made_of(item, draft).object_class)}.`);
   facts.replaceChildren(words, leads, class_row);
   for (const [name, value] of rows) {
     if (!value) continue;
@@ -113,7 +113,8 @@ function draw_facts(model, facts, select, draft) {
     facts.append(row);
   }
   select.replaceChildren(...model.get("classes").map((name, at) => new Option(at < 9 ? `${at + 1} ${name}` : name, name)));
-  select.value = draft.object_class || item.object_class;
+  select.disabled = item.kind === "spurious"; // it is removed, whatever its class
+  select.value = made_of(item, draft).object_class;
 }
 
 function draw_head(model, parts) {
@@ -121,7 +122,7 @@ function draw_head(model, parts) {
   const shown = model.get("outlook").shown ?? total;
   const grid = model.get("view") === "grid";
   const where = grid ? `Page ${Math.min(model.get("page") + 1, model.get("pages"))} of ${model.get("pages")}` : `Suggestion ${model.get("item").number} of ${shown}`;
-  parts.place.textContent = total ? where : "No suggestions";
+  parts.place.textContent = !total ? "No suggestions" : shown ? where : "No suggestion of this kind and class";
   parts.bar.replaceChildren();
   for (const [name, count] of [["accepted", accepted], ["rejected", rejected], ["skipped", skipped]]) {
     const piece = element("span", `obdb-bar-${name}`);

@@ -22,6 +22,33 @@ function element(tag, name, text) {
   return node;
 }
 
+// What a suggestion is now: what the person is making of it (`draft`), else what was accepted, else what was proposed.
+// An annotation to be removed stays what it is.
+function made_of(item, draft) {
+  const accepted = item.verdict === "accepted" && item.kind !== "spurious";
+  return {
+    points: accepted && item.decided_points.length ? item.decided_points : item.points,
+    object_class: (accepted && item.decided_class) || item.object_class,
+    ...draft,
+  };
+}
+
+// What accepting it leads to, with the class that it has now.
+function leads_to(item, object_class) {
+  const { accept_does, accept_as } = item;
+  return object_class === item.object_class ? accept_does : accept_as.replace("{name}", () => object_class);
+}
+
+function same_box(one, other) {
+  return one.every((value, at) => value === other[at]);
+}
+
+// Whether somebody accepted it with another box or class than proposed.
+function accepted_changed(item) {
+  const { points, object_class } = made_of(item, {});
+  return object_class !== item.object_class || !same_box(points, item.points);
+}
+
 async function bitmap(bytes) {
   return bytes && bytes.byteLength ? createImageBitmap(new Blob([bytes])) : null;
 }

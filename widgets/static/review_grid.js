@@ -59,13 +59,13 @@ function grid_view(node, hooks) {
     image.hidden = !made?.url;
     text.hidden = Boolean(made?.url);
     text.textContent = made?.error ? "no picture" : "…";
-    place_box(box, draft.points || record.points, made?.rect);
+    const { points, object_class } = made_of(record, draft);
+    place_box(box, points, made?.rect);
     place_box(was, record.annotation_points, made?.rect);
-    const relabelled = draft.object_class || (record.verdict === "accepted" && record.decided_class) || record.object_class;
-    name.textContent = relabelled === record.object_class ? relabelled : `→ ${relabelled}`;
+    name.textContent = object_class === record.object_class ? object_class : `→ ${object_class}`;
     const chance = record.probability ?? record.score;
     facts.textContent = [record.kind === "missing" ? "" : record.kind_name, percent(chance)].filter(Boolean).join(" · ");
-    const edited = draft.points || record.decided_points.length;
+    const edited = !same_box(points, record.points);
     badge.textContent = [SIGNS[record.verdict] || "", edited ? "✎" : "", record.by].filter(Boolean).join(" ");
     badge.hidden = !badge.textContent;
     root.className = `obdb-tile obdb-tile-${record.kind}`;
@@ -73,7 +73,7 @@ function grid_view(node, hooks) {
     root.classList.toggle("obdb-tile-saving", saving.has(record.id));
     root.dataset.verdict = record.verdict;
     root.dataset.ready = made ? (made.error ? "error" : "yes") : "";
-    root.title = made?.error || `${record.words}\nAccept: ${record.accept_does}${record.by ? `\n${record.verdict} by ${record.by}` : ""}`;
+    root.title = made?.error || `${record.words}\nAccept: ${leads_to(record, object_class)}${record.by ? `\n${record.verdict} by ${record.by}` : ""}`;
   };
 
   const forget = () => {
@@ -91,6 +91,7 @@ function grid_view(node, hooks) {
     const first = nodes.findIndex((one) => one.offsetTop > nodes[0].offsetTop);
     return first < 0 ? Math.max(nodes.length, 1) : first;
   };
+  const waits = (record) => record.open && !saving.has(record.id);
   const position = () => records.findIndex((record) => record.id === cursor);
 
   const api = {
@@ -128,12 +129,10 @@ function grid_view(node, hooks) {
         if (low > node.scrollTop) node.scrollTop = low;
       }
     },
+    // Those without a verdict, given or on its way.
+    open: () => records.filter(waits),
     // The next one on this page without a verdict after the cursor; "" when there is none.
-    next_open() {
-      const start = position();
-      const open = (record) => !record.verdict && !saving.has(record.id);
-      return (records.slice(start + 1).find(open) || {}).id || "";
-    },
+    next_open: () => (records.slice(position() + 1).find(waits) || {}).id || "",
     mark(id) {
       saving.add(id);
       const record = records.find((one) => one.id === id);

@@ -14,7 +14,7 @@ function make_screen(page) {
   const draw_crop = () => {
     const item = model.get("item"), [image, rect] = viewer.state.layers[1] || [];
     if (!image) return;
-    const points = draft_of(item.id).points || item.points, [x1, y1, x2, y2] = points;
+    const { points } = made_of(item, draft_of(item.id)), [x1, y1, x2, y2] = points;
     const scale = CROP / (Math.max(x2 - x1, y2 - y1, 16) * SIDE_SCALE);
     const view = { x: (x1 + x2) / 2 - CROP / 2 / scale, y: (y1 + y2) / 2 - CROP / 2 / scale, scale, width: CROP, height: CROP };
     const context = size_canvas(parts.crop, CROP, CROP);
@@ -28,9 +28,9 @@ function make_screen(page) {
   const draw_item = () => {
     const item = model.get("item"), draft = draft_of(item.id);
     draw_facts(model, parts.facts, select, draft);
-    const name = draft.object_class || item.object_class;
-    viewer.state.label = item.kind === "spurious" ? `${name}: to be removed` : `${name}${draft.points ? " (edited)" : ""}`;
-    viewer.state.points = draft.points || null;
+    const { points, object_class: name } = made_of(item, draft), edited = !same_box(points, item.points);
+    viewer.state.label = item.kind === "spurious" ? `${name}: to be removed` : `${name}${edited ? " (edited)" : ""}`;
+    viewer.state.points = edited ? points : null;
     root.classList.toggle("obdb-edited", Boolean(draft.points || draft.object_class));
     root.classList.toggle("obdb-editing", viewer.state.editing);
     show_buttons();
@@ -68,10 +68,14 @@ function make_screen(page) {
     if (another) viewer.home();
     root.dataset.shown = item.id; // for tests: what a person can see now
   };
+  const resettable = () => {
+    const item = in_grid() ? grid.records[grid.position()] : model.get("item");
+    return drafts.has(here()) || Boolean(item?.id && accepted_changed(item));
+  };
   const show_buttons = () => {
     for (const button of parts.buttons.children) {
       const name = button.dataset.act;
-      button.hidden = name === "reset" ? !drafts.has(here()) : ONLY[in_grid() ? "frame" : "grid"].includes(name);
+      button.hidden = name === "reset" ? !resettable() : ONLY[in_grid() ? "frame" : "grid"].includes(name);
     }
   };
   const draw_cursor = () => {
@@ -83,13 +87,28 @@ function make_screen(page) {
     const edited = draft_of(record.id).object_class ? ` as ${draft_of(record.id).object_class}` : "";
     parts.focus.title = `${record.words}${edited}`;
   };
+  // The queue is empty, or nothing in it is of the kind and class chosen: nothing to see, nothing to decide.
+  const nothing = () => {
+    local.run += 1;
+    local.shown = null;
+    Object.assign(viewer.state, { editing: false, item: null });
+    root.dataset.shown = root.dataset.cursor = "";
+    parts.grid.hidden = parts.main.hidden = true;
+    if (!outstanding()) grid.saved();
+    grid.show([], []);
+    show_buttons();
+  };
   const update = async () => {
-    const item = model.get("item"), empty = !item.id;
-    root.classList.toggle("obdb-empty", empty);
+    const item = model.get("item"), { total = 0 } = model.get("progress");
+    root.classList.toggle("obdb-empty", !total);
+    root.classList.toggle("obdb-none", !item.id);
     root.dataset.view = model.get("view");
     draw_head(model, parts);
     draw_menus(model, parts.menus);
-    if (empty) return;
+    if (!item.id) {
+      nothing();
+      return;
+    }
     parts.grid.hidden = !in_grid();
     parts.main.hidden = in_grid();
     show_buttons();
@@ -111,9 +130,9 @@ function make_screen(page) {
     parts.message.textContent = text;
     parts.message.className = `obdb-message obdb-message-${kind}`;
   };
-  const tell = (text) => {
+  const tell = (text, kind = "info") => {
     parts.message.textContent = text;
-    parts.message.className = "obdb-message obdb-message-info";
+    parts.message.className = `obdb-message obdb-message-${kind}`;
   };
   return { update, draw_item, draw_cursor, fit, say, tell, here };
 }
