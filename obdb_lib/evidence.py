@@ -76,7 +76,7 @@ def evidence(claims: Claims, scene: Scene) -> pd.DataFrame:
         (log area against its class, in standard deviations), aspect, border, overlap and covered (with other
         annotations, 0..1), and of the frames that show the same ground: twins (log of how many), and drawn, drawn_any,
         detected (the mean overlap with annotations of the class, of any class, and with detections times their score),
-        drawn_share and detected_share (in how many).
+        drawn_share (in how many) and detected_share (mean score there).
     """
     frame = _Numbering(claims, scene)
     columns = {

@@ -48,9 +48,9 @@ class Findings:
     Attributes:
         candidates: a candidate table (``find_candidates``), the most probable first, with ``probability`` (0..1; NaN
             where nothing could be learned) and the numbers it rests on: ``second_look`` (score in the mirrored frame,
-            0..1), ``folds`` (share of the detectors that looked and see it), ``drawn_share`` and ``detected_share`` (of
-            the frames that show the same ground, how many have the plant drawn or detected), ``twins`` (how many such
-            frames there are).
+            0..1), ``folds`` (share of the detectors that looked and see it), ``drawn_share`` (of
+            the frames that show the same ground, how many have the plant drawn), ``detected_share`` (mean score of the
+            plant in them, 0 where it is not seen), ``twins`` (how many such frames there are).
         acceptance: what was learned from the annotations.
         expected: number of candidates of each kind that a person is expected to accept.
         text: sentences on both.
