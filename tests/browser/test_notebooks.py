@@ -117,10 +117,11 @@ def test_03_trains_and_04_judges(lab: LabPage) -> None:
 
 def test_05_keys_write_decisions_to_mongodb(lab: LabPage, data_cache: Path) -> None:
     open_and_run(lab, STAGES[4])
-    ids = lab.eval_in_kernel("[one['_id'] for one in suggestions]")
+    ids = lab.eval_in_kernel("[one['_id'] for one in queue if one['kind'] == 'missing']")
     assert len(ids) >= 4, "the tiny detector must suggest something for this test to mean anything"
     shown = lab.page.locator(REVIEW)
     shown.scroll_into_view_if_needed()
+    lab.eval_in_kernel("[review.set_trait('only_kind', 'missing'), review.set_trait('view', 'frame')]")
     lab.wait_for(lambda: shown.get_attribute("data-shown") == ids[0], "the first suggestion")
     lab.page.locator(f"{REVIEW} .obdb-stage canvas").click(position={"x": 20, "y": 20})
     lab.screenshot("notebook-05-review")
