@@ -223,7 +223,8 @@ def _twins(claims: Claims, scene: Scene, frame: _Numbering) -> dict[str, Floats]
         pairs = overlapping(laid, others, min_iou=TWIN_IOU, class_aware=class_aware)
         fits = _strongest(len(row), pairs.first, pairs.iou * weight[pairs.second])
         there = _strongest(len(row), pairs.first, weight[pairs.second])
-        return (np.bincount(row, one, minlength=count) / np.maximum(seen, 1) for one in (fits, there))  # type: ignore[return-value]
+        fits, there = (np.bincount(row, one, minlength=count) / np.maximum(seen, 1) for one in (fits, there))
+        return fits, there
 
     ones = np.ones(len(scene.annotations))
     drawn, drawn_share = in_twins(frame.annotations, ones, class_aware=True)

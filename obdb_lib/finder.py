@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -100,11 +100,13 @@ def find(
         plain = detections[detections["look"] != MIRRORED].reset_index(drop=True)
         plain.attrs.update(detections.attrs)
     paths = list(snapshot.frames["img_path"]) if img_paths is None else list(img_paths)
-    limits = {"min_score": min_score, "min_iou": min_iou, "loose_iou": loose_iou}
+    candidates_of = partial(
+        find_candidates, plain, img_paths=paths, min_score=min_score, min_iou=min_iou, loose_iou=loose_iou
+    )
     # All kinds: the missing ones are learned from, whatever is asked for.
-    found = find_candidates(plain, snapshot, img_paths=paths, **limits)  # type: ignore[arg-type]
+    found = candidates_of(snapshot)
     twins = twin_frames(snapshot.frames, duplicates)
-    drawn = _drawn_plants(plain, snapshot, paths, limits)
+    drawn = _drawn_plants(candidates_of(snapshot.annotations.iloc[:0], kinds=[MISSING]), snapshot, min_iou)
     bare = _bare_places(plain, snapshot, seed) if SPURIOUS in kinds else drawn.iloc[:0]
     claims = pd.concat([drawn, found, bare], ignore_index=True)
     asked_about = Claims(claims, claims["annotation_id"].to_numpy(object))
@@ -142,17 +144,13 @@ def find(
     return Findings(result, learned, expected, f"{learned.text}{hope}")
 
 
-def _drawn_plants(
-    plain: pd.DataFrame, snapshot: Snapshot, paths: Sequence[str], limits: Mapping[str, object]
-) -> pd.DataFrame:
-    """Candidates as they would be were nothing drawn, those that an annotation of their class confirms.
+def _drawn_plants(every: pd.DataFrame, snapshot: Snapshot, min_iou: float) -> pd.DataFrame:
+    """Of the candidates that there would be were nothing drawn, those that an annotation of their class confirms.
 
     Each carries the ``annotation_id``. What the detector never finds is no positive: nobody would be asked about it.
     """
-    nothing = snapshot.annotations.iloc[:0]
-    every = find_candidates(plain, nothing, img_paths=paths, kinds=[MISSING], **limits)  # type: ignore[arg-type]
     found, drawn = flat_boxes(every, snapshot.annotations)
-    pairs = match_frames(found, drawn, min_iou=cast("float", limits["min_iou"])).pairs
+    pairs = match_frames(found, drawn, min_iou=min_iou).pairs
     ids = snapshot.annotations["annotation_id"].to_numpy(object)
     return every.iloc[pairs[:, 0]].assign(annotation_id=ids[pairs[:, 1]]).reset_index(drop=True)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -356,5 +357,5 @@ def _not_overruled(places: list[Document], others: list[Document]) -> list[Docum
     return [one for row, one in enumerate(places) if row not in overruled]
 
 
-def _later(one: object, other: object) -> bool:
-    return one is not None and other is not None and bool(one > other)  # type: ignore[operator]
+def _later(one: datetime | None, other: datetime | None) -> bool:
+    return one is not None and other is not None and one > other

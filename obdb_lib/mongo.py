@@ -103,3 +103,9 @@ def lease(locks: Collection[dict[str, Any]], name: str, owner: ObjectId) -> Iter
     finally:
         with suppress(PyMongoError):  # it runs out by itself
             locks.update_one({"_id": name, "owner": owner}, {"$set": {"until": datetime(1970, 1, 1, tzinfo=UTC)}})
+
+
+def without_password(uri: str) -> str:
+    """An address that may be shown: user and password are taken out."""
+    head, at, tail = uri.rpartition("@")
+    return f"{head.split('://')[0]}://...@{tail}" if at else uri

@@ -20,7 +20,7 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 
 from obdb_lib import mongod, paths
 from obdb_lib.errors import StoreError, TakenError
-from obdb_lib.mongo import guarded, lease, short_reason
+from obdb_lib.mongo import guarded, lease, short_reason, without_password
 from obdb_lib.progress import Progress, tracked
 from obdb_lib.records import Document, TaskRecord
 from obdb_lib.snapshots import Snapshot, build_snapshot
@@ -77,7 +77,7 @@ class Store:
             self._ensure_indexes()
         except (PyMongoError, ConfigurationError) as error:
             raise StoreError(
-                f"MongoDB at {_without_password(address)} cannot be used: {short_reason(error)}. Check MONGODB_URI and "
+                f"MongoDB at {without_password(address)} cannot be used: {short_reason(error)}. Check MONGODB_URI and "
                 "that the server runs, or unset it to use the embedded server."
             ) from error
         self._address = address
@@ -401,8 +401,3 @@ def _without_id(document: Document) -> Document:
 def _some(names: Sequence[str], limit: int = 5) -> str:
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "") if names else "none"
-
-
-def _without_password(uri: str) -> str:
-    head, at, tail = uri.rpartition("@")
-    return f"{head.split('://')[0]}://...@{tail}" if at else uri

@@ -318,9 +318,9 @@ def test_many_against_many_are_those_of_a_loop() -> None:
     new, old = some(10_000, "n"), some(10_000, "o")
     rejections = rejected_places([entry(1, one["_id"]) for one in old], old)
     marked = silence(new, rejections, include_silenced=True)
-    by_frame: dict[str, np.ndarray] = {}
+    by_frame: dict[str, list[list[float]]] = {}
     for one in old:
-        by_frame.setdefault(one["img_path"], []).append(one["points"])  # type: ignore[attr-defined]
+        by_frame.setdefault(one["img_path"], []).append(one["points"])
     for one in marked[::50]:
         box, others = np.array(one["points"]), np.array(by_frame.get(one["img_path"], np.empty((0, 4))))
         sides = np.clip(np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2]), 0, None)
