@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 PORT = 6006
 """TensorBoard's usual port; another free one is taken where something else listens there."""
+RELOAD_S = 1
+"""How often the logs are read: by TensorBoard's own 5 s, a page unfolded right after the first epoch shows no data."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,8 @@ def open_board(folder: Path | str, *, port: int = PORT) -> Board:
     for chosen in (port, 0):
         server = program.TensorBoard()
         # Without the fast loader, which is a process of its own and would outlive a killed kernel.
-        server.configure(
-            argv=["tensorboard", f"--logdir={path}", f"--host={page_host()}", f"--port={chosen}", "--load_fast=false"]
-        )
+        where = [f"--logdir={path}", f"--host={page_host()}", f"--port={chosen}"]
+        server.configure(argv=["tensorboard", *where, "--load_fast=false", f"--reload_interval={RELOAD_S}"])
         try:
             # 0.0.0.0 is where it listens in a container, not where a browser finds it.
             url = server.launch().replace(f"//{page_host()}:", f"//{LOOPBACK}:")

@@ -72,6 +72,9 @@ def test_stop_button_ends_a_running_training(open_lab: OpenLab, tmp_path: Path) 
     lab.screenshot("run-monitor-stopped")
     assert not lab.failed_cells()
     assert lab.eval_in_kernel("[result.partial, len(result.history) < 400, result.checkpoint.exists()]") == [True] * 3
+    runs = f"{lab.eval_in_kernel('board.url')}data/runs"
+    # TensorBoard reads the logs every few seconds and its page asks once: unfolded sooner, it stays empty until told.
+    lab.wait_for(lambda: lab.page.request.get(runs).json(), "TensorBoard to have read the logs")
     lab.page.locator(".obdb-page-frame summary").click()
     frame = lab.page.frame_locator(".obdb-page-frame iframe")
     lab.wait_for(lambda: frame.locator("card-view, scalar-card").count() > 0, "TensorBoard's cards")
