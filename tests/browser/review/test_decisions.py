@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from obdb_lib.review import fold
 from obdb_lib.store import Store
-from tests.browser.conftest import OpenLab
-from tests.browser.harness import LabPage, save_notebook
-from tests.browser.review_page import (
-    CELL,
+from tests.browser.harness import LabPage
+from tests.browser.review.page import (
     CLASSES,
-    DATABASE,
     ORDER,
     PAGE,
     QUEUE,
@@ -26,32 +21,8 @@ from tests.browser.review_page import (
     ready,
     said,
     shown,
-    start,
     tile,
 )
-
-
-@pytest.fixture(scope="module")
-def opened(open_module_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> LabPage:
-    root = tmp_path_factory.mktemp("decisions")
-    save_notebook(root / "review.ipynb", [CELL])
-    lab = open_module_lab(root, env={"OBDB_DATABASE": DATABASE, "OBDB_DATA_CACHE": str(data_cache)})
-    lab.open_notebook("review.ipynb")
-    return lab
-
-
-@pytest.fixture
-def store(data_cache: Path) -> Iterator[Store]:
-    with Store(database=DATABASE) as opened:
-        opened._db.decisions.delete_many({})
-        yield opened
-
-
-@pytest.fixture
-def lab(opened: LabPage, store: Store) -> LabPage:
-    """The grid of a fresh journal, its first page there, and the keys on."""
-    start(opened)
-    return opened
 
 
 def test_crops_by_keys(lab: LabPage, store: Store) -> None:

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from obdb_lib.review import Journal, fold
 from obdb_lib.store import Store
-from tests.browser.conftest import OpenLab
-from tests.browser.harness import LabPage, save_notebook
-from tests.browser.review_page import (
-    CELL,
+from tests.browser.harness import LabPage
+from tests.browser.review.page import (
     CLASSES,
-    DATABASE,
     ORDER,
     PAGE,
     QUEUE,
@@ -30,29 +23,6 @@ from tests.browser.review_page import (
     start,
     tile,
 )
-
-
-@pytest.fixture(scope="module")
-def opened(open_module_lab: OpenLab, tmp_path_factory: pytest.TempPathFactory, data_cache: Path) -> LabPage:
-    root = tmp_path_factory.mktemp("decisions")
-    save_notebook(root / "review.ipynb", [CELL])
-    lab = open_module_lab(root, env={"OBDB_DATABASE": DATABASE, "OBDB_DATA_CACHE": str(data_cache)})
-    lab.open_notebook("review.ipynb")
-    return lab
-
-
-@pytest.fixture
-def store(data_cache: Path) -> Iterator[Store]:
-    with Store(database=DATABASE) as opened:
-        opened._db.decisions.delete_many({})
-        yield opened
-
-
-@pytest.fixture
-def lab(opened: LabPage, store: Store) -> LabPage:
-    """The grid of a fresh journal, its first page there, and the keys on."""
-    start(opened)
-    return opened
 
 
 def test_what_was_accepted_with_changes_stays_so_when_accepted_again(opened: LabPage, store: Store) -> None:
@@ -205,7 +175,8 @@ def test_a_killed_kernel_loses_no_decision(lab: LabPage, store: Store) -> None:
     keys.press("u")  # the person's history is the journal's, not the kernel's
     last = max(saved.values(), key=lambda entry: int(entry["seq"]))
     lab.wait_for(lambda: last["suggestion_id"] not in fold(store.decisions()), "the undo of an earlier kernel's entry")
-    lab.page.keyboard.press("Enter")
+    cursor(lab, last["suggestion_id"])
+    keys.press("Enter")
     shown(lab, last["suggestion_id"])
     keys.press("r")
     lab.wait_for(
