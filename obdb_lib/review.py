@@ -53,6 +53,7 @@ class Journal:
         seen: str | None = UNSEEN,
         frame_size: tuple[int, int] | None = None,
         recorded: str = "",
+        together: str = "",
     ) -> Document:
         """Write a verdict; returns the entry once it is on disk.
 
@@ -63,6 +64,7 @@ class Journal:
                 verdict stands there by now, nothing is written. Not given: written whatever stands.
             frame_size: width and height in pixels that changed ``points`` must keep to.
             recorded: file that a person's earlier decision was taken from, noted in the entry.
+            together: name of an act that decides on several suggestions (a whole page), noted in each of its entries.
 
         Raises:
             DecidedMeanwhileError: see ``seen``; deciding again with the new entry as ``seen`` is possible.
@@ -84,28 +86,38 @@ class Journal:
             "points": [float(value) for value in box],
             "rule": rule,
             **({"recorded": recorded} if recorded else {}),
+            **({"together": together} if together else {}),
         }
         return self._write(entry, seen)
 
-    def undo(self) -> Document | None:
-        """Take back this person's latest decision that stands; None when there is none."""
+    def undo(self, *, of: str = "") -> Document | None:
+        """Take back this person's latest decision that stands; None when there is none.
+
+        Args:
+            of: only if it belongs to this act (``together`` of ``decide``).
+        """
         self._log.read()
         standing = self._log.standing(self.who)
         for entry in reversed(self._log.history(self.who)[0]):
             stands_now = standing.get(entry["suggestion_id"])
             if stands_now is not None and stands_now["_id"] == entry["_id"]:
+                if of and entry.get("together") != of:
+                    return None
                 return self._write({**_kept(entry), "verdict": UNDO, "who": self.who, "undoes": entry["_id"]})
         return None
 
-    def redo(self) -> Document | None:
+    def redo(self, *, of: str = "") -> Document | None:
         """Decide again what this person took back last; None when there is nothing, or a verdict was given since.
+
+        Args:
+            of: only if it belongs to this act (``together`` of ``decide``).
 
         Raises:
             DecidedMeanwhileError: somebody else's verdict stands on that suggestion by now.
         """
         self._log.read()
         undone = self._log.history(self.who)[1]
-        if not undone:
+        if not undone or (of and undone[-1].get("together") != of):
             return None
         entry = undone[-1]
         again = {**_kept(entry), "verdict": entry["verdict"], "who": self.who, "rule": None, "redoes": entry["_id"]}
@@ -179,7 +191,8 @@ def _refuse_unseen(standing: Document | None, seen: str | None, who: str) -> Non
 
 def _kept(entry: Document) -> Document:
     keys = ("suggestion_id", "model", "snapshot_id", "kind", "annotation_id", "object_class", "points")
-    return {key: entry.get(key) for key in keys}
+    together = {"together": entry["together"]} if entry.get("together") else {}
+    return {key: entry.get(key) for key in keys} | together
 
 
 def decide_by_rule(journal: Journal, suggestions: Sequence[Document], *, accept_score: float) -> dict[str, int]:

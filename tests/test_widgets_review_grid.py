@@ -13,6 +13,7 @@ from PIL import Image
 from traitlets import TraitError
 
 from obdb_lib.boxes import BoxSet
+from obdb_lib.decision_log import fold
 from obdb_lib.errors import FrameError, ReviewError
 from obdb_lib.suggest import in_order
 from tests import review_world as world
@@ -96,6 +97,27 @@ def test_a_page_is_accepted_one_entry_each_and_others_decisions_stay() -> None:
     ]
     assert review.message["text"].startswith("Accepted 2 on this page. 1 were decided meanwhile")
     assert review.item["id"] == "s4"
+
+
+def test_a_page_accepted_at_once_is_taken_back_and_repeated_at_once() -> None:
+    store = ListStore()
+    queue = queue_of(6)
+    review = grid_of(queue, ListJournal("ann", store))
+    press(review, "reject", "s1", seen="")
+    press(review, "accept_page", items=[{"id": name, "seen": ""} for name in ("s0", "s2", "s3")])
+    ListJournal("bob", store).decide(queue[2], "reject")  # stands over ann's word on it: nothing of hers to take back
+    press(review, "undo")
+    assert fold(store.entries, "ann").keys() == {"s1", "s2"}
+    assert (review.item["id"], review.message["text"]) == ("s0", "Took back 2 decisions of one page.")
+    press(review, "redo")
+    assert {name: one["verdict"] for name, one in fold(store.entries, "ann").items()} == {
+        "s0": "accept", "s1": "reject", "s2": "reject", "s3": "accept",
+    }  # fmt: skip
+    press(review, "undo")
+    press(review, "undo")
+    assert fold(store.entries, "ann").keys() == {"s2"}, "before the page there was a single decision"
+    press(review, "redo")
+    assert fold(store.entries, "ann").keys() == {"s1", "s2"}
 
 
 def test_what_another_decided_is_told_and_can_be_decided_again() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
+from uuid import uuid4
 
 from obdb_lib.errors import DecidedMeanwhileError, ReviewError
 from obdb_lib.review import SAID, VERDICTS
@@ -29,11 +30,12 @@ class Journal(Protocol):
         points: Sequence[float] | None = None,
         seen: str | None = None,
         frame_size: tuple[int, int] | None = None,
+        together: str = "",
     ) -> Record: ...
 
-    def undo(self) -> Record | None: ...
+    def undo(self, *, of: str = "") -> Record | None: ...
 
-    def redo(self) -> Record | None: ...
+    def redo(self, *, of: str = "") -> Record | None: ...
 
     def standing(self) -> Mapping[str, Record]: ...
 
@@ -44,20 +46,24 @@ class ReviewActs(ReviewScreen):
     _journal: Journal
 
     def undo(self) -> None:
-        """Take back the latest standing decision and go to its box."""
-        record = self._journal.undo()
-        if record is None:
-            self._say("There is no decision of yours to take back.")
-        else:
-            self._go_to(record, "Took back")
+        """Take back the latest standing decision, or all of the latest page accepted at once, and go to its box."""
+        self._back_or_again(self._journal.undo, "Took back", "There is no decision of yours to take back.")
 
     def redo(self) -> None:
         """Decide again what was taken back last and go to its box."""
-        record = self._journal.redo()
+        self._back_or_again(self._journal.redo, "Repeated", "There is nothing of yours to repeat.")
+
+    def _back_or_again(self, step: Callable[..., Record | None], what: str, nothing: str) -> None:
+        record = step()
         if record is None:
-            self._say("There is nothing of yours to repeat.")
-        else:
-            self._go_to(record, "Repeated")
+            self._say(nothing)
+            return
+        count = 1
+        while record.get("together") and (another := step(of=record["together"])) is not None:
+            record, count = another, count + 1
+        self._go_to(record, what)
+        if count > 1:
+            self._say(f"{what} {count} decisions of one page.")
 
     def _go_to(self, record: Record, what: str) -> None:
         standing = self._journal.standing()
@@ -87,7 +93,7 @@ class ReviewActs(ReviewScreen):
             self._go(following, standing)
             self._say(f"{said}. u takes it back.")
 
-    def _write(self, place: int, verdict: str, change: Mapping[str, Any]) -> Record:
+    def _write(self, place: int, verdict: str, change: Mapping[str, Any], together: str = "") -> Record:
         """Write a verdict; returns the entry."""
         if verdict not in VERDICTS:
             raise ReviewError(f"a verdict is one of {', '.join(VERDICTS)}; got {verdict!r}")
@@ -104,6 +110,7 @@ class ReviewActs(ReviewScreen):
                 points=(change.get("points") or None) if accepted else None,
                 seen=str(change.get("seen") or ""),
                 frame_size=self._sizes.get(str(suggestion["img_path"])),
+                together=together,
             )
         except DecidedMeanwhileError:
             self._refresh(self._journal.standing())
@@ -115,7 +122,7 @@ class ReviewActs(ReviewScreen):
         """Accept what was confirmed on a page, one entry for each; what was decided meanwhile stays."""
         standing = self._journal.standing()
         written: dict[str, Record] = {}
-        left, place, failure = 0, self.index, ""
+        left, place, failure, page = 0, self.index, "", uuid4().hex
         for change in items:
             name = str(change["id"])
             place = self._queue.place[name]
@@ -125,7 +132,7 @@ class ReviewActs(ReviewScreen):
                 left += 1
                 continue
             try:
-                written[name] = self._write(place, "accept", change)
+                written[name] = self._write(place, "accept", change, page)
             except DecidedMeanwhileError:
                 left += 1
             except ReviewError as error:
@@ -138,7 +145,7 @@ class ReviewActs(ReviewScreen):
         following = self._queue.next_open(place, standing)
         self._go(place if following is None else following, standing)
         rest = f" {left} were decided meanwhile or have no picture; they are as they were." if left else ""
-        self._say(f"Accepted {len(written)} on this page.{rest} u takes back the last one.")
+        self._say(f"Accepted {len(written)} on this page.{rest} u takes them back.")
 
     def _page_half_saved(self, place: int, known: Mapping[str, Record], text: str) -> None:
         """Show what is in the journal, as far as that can still be read, and the place of the failure."""

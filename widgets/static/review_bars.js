@@ -9,7 +9,7 @@ const BUTTONS = [
 const HELP = [
   ["Everywhere", [
     ["a", "accept: the suggestion is right"], ["r", "reject: it is wrong"], ["s", "skip: I cannot tell"],
-    ["u", "undo my latest decision"], ["U", "redo what I took back"], ["1 … 9", "give it another class"],
+    ["u", "undo my latest decision, or the page accepted at once"], ["U", "redo what I took back"], ["1 … 9", "give it another class"],
     ["x", "reset box and class"], ["Tab", "the menus; Esc leaves them"], ["g", "crops or frame"], ["?", "this help; Esc closes it"],
   ]],
   ["Crops", [

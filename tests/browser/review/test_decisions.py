@@ -67,7 +67,13 @@ def test_crops_by_keys(lab: LabPage, store: Store) -> None:
     cursor(lab, ORDER[PAGE])
     ready(lab)
     assert "Page 2 of 3" in lab.page.locator(f"{ROOT} .obdb-place").inner_text()
-    keys.press("p")
+    keys.press("u")
+    cursor(lab, ORDER[3])
+    message(lab, "Took back 5 decisions of one page")
+    keys.press("Shift+U")
+    message(lab, "Repeated 5 decisions of one page")
+    assert said(entries(lab, store, 22))[17:] == [(name, "accept") for name in ORDER[3:PAGE]]
+    keys.press("Home")
     cursor(lab, ORDER[0])
     lab.screenshot("grid-decided")
     assert [cell["source"] for cell in lab.notebook()["cells"]] == cells, "Lab's own shortcuts stay quiet"
