@@ -112,6 +112,8 @@ def decide_by_precision(
 ) -> dict[str, int]:
     """Accept, class by class, what reaches the target precision in the mean, and skip the rest.
 
+    Without an acceptance probability nothing is accepted: a detector's score is none, and the entries say so.
+
     What was decided before stays, but for what a rule skipped: another target may accept that. Silenced suggestions
     and those of other ``kinds`` are skipped: a rule that nobody watches adds boxes, and changes or removes none unless
     told.
@@ -125,16 +127,11 @@ def decide_by_precision(
         Numbers of suggestions by verdict, decisions made before included.
 
     Raises:
-        ReviewError: no suggestion that the rule may accept has a probability, or a value is out of range.
+        ReviewError: a value is out of range.
     """
     standing = journal.standing()
     judged = [one for one in suggestions if str(one.get("kind") or MISSING) in kinds and not one.get("silenced_by")]
     open_ones = [one for one in judged if is_open(standing.get(one["_id"]))]
-    if open_ones and all(one.get("probability") is None for one in open_ones):
-        raise ReviewError(
-            f"the rule needs the acceptance probability of the suggestions, and none of the {len(open_ones)} has one; "
-            "estimate it first, or decide by score (review.decide_by_rule)"
-        )
     by_rules = [one for one in judged if _accepted_by_rule(standing.get(one["_id"]))]
     thresholds = precision_thresholds([*open_ones, *by_rules], precision)
     rule = _words(thresholds, kinds)
@@ -166,7 +163,8 @@ def _words(thresholds: Mapping[str, Threshold], kinds: Sequence[str]) -> str:
     for name, one in thresholds.items():
         cut = "none" if one.least is None else f"probability >= {one.least:.4g}, expected {one.expected:.3f}"
         cuts.append(f"{name} (target {one.target:g}): {cut}")
-    return f"accept {', '.join(kinds)} above a precision target per class, else skip; {'; '.join(cuts) or 'no class'}"
+    told = "; ".join(cuts) or "no suggestion has an acceptance probability, so none is accepted"
+    return f"accept {', '.join(kinds)} above a precision target per class, else skip; {told}"
 
 
 @dataclass(frozen=True)

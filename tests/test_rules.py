@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from obdb_lib.errors import ReviewError
 from obdb_lib.recorded import read_decisions, write_decisions
 from obdb_lib.records import Document
-from obdb_lib.review import Journal
+from obdb_lib.review import Journal, is_open
 from obdb_lib.rules import apply_recorded, decide_by_precision, precision_thresholds, threshold_table
 
 
@@ -136,9 +136,16 @@ def test_kinds_are_accepted_when_told() -> None:
     assert [one["verdict"] for one in store.entries] == ["accept", "skip"]
 
 
-def test_without_probabilities_the_rule_says_what_to_do() -> None:
-    with pytest.raises(ReviewError, match="none of the 1 has one; estimate it first"):
-        decide_by_precision(Journal(Memory(), who="p"), [suggestion("s")])
+def test_without_probabilities_nothing_is_accepted_and_all_is_left_to_people() -> None:
+    store = Memory()
+    queue = [suggestion("s"), suggestion("t")]
+    journal = Journal(store, who="p")
+    assert decide_by_precision(journal, queue) == {"accept": 0, "reject": 0, "skip": 2}
+    assert all("no suggestion has an acceptance probability" in one["rule"] for one in store.entries)
+    assert all(is_open(entry) for entry in journal.standing().values())
+
+
+def test_values_out_of_range_are_refused() -> None:
     with pytest.raises(ReviewError, match=r"target precision of a must be 0\.\.1; got 90"):
         decide_by_precision(Journal(Memory(), who="p"), [suggestion("s", 0.5)], precision=90)
     with pytest.raises(ReviewError, match=r"a has 1\.5"):
