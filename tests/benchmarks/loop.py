@@ -130,6 +130,7 @@ def measure(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
 def measure_quickly(work: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The same of the tiny sample and a few photographs, both at once: small runs mostly import, on one core."""
     small: dict[str, object] = {"SETTINGS": str(tiny_settings(work, **SHORTEST)), "FOLDS": 0, "HIDE_SHARES": []}
+    small["COMPARE_CROPS"] = False
     photographs = few_photographs(work / "photographs")
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         sample = pool.submit(quick_batch, work / "sample", {**small, "SAMPLE_SIZE": "tiny"})
