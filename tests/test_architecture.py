@@ -19,7 +19,7 @@ ROWS: list[tuple[str, ...]] = [
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect"),
+    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect", "exports"),
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
         *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),

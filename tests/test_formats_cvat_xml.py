@@ -127,7 +127,7 @@ def test_tags_stay_with_their_frame_both_ways(tmp_path: Path) -> None:
     tag = '<tag label="Fat hen" source="auto"><attribute name="age">old</attribute></tag>'
     read = cvat_xml.read(write(tmp_path / "x.xml", document(image(BOX + tag) + image(key=1, name="b.png"))))
     assert read.problems == []
-    expected = [{"object_class": "Fat hen", "source": "auto", "attributes": {"age": "old"}}]
+    expected = [{"name": "Fat hen", "attributes": {"age": "old"}, "source": "auto"}]
     assert [frame.get("tags") for frame in read.tasks[0].meta["frames"]] == [expected, None]
     assert cvat_xml.write(read.tasks, tmp_path / "again.xml") == []
     assert comparable(cvat_xml.read(tmp_path / "again.xml").tasks) == comparable(read.tasks)
@@ -140,11 +140,13 @@ def test_attributes_of_the_wire_are_written_by_their_names(tmp_path: Path) -> No
         {"id": 7, "name": "age", "mutable": False, "input_type": "select", "values": ["young", "old"]}
     ]
     task.annotations[0]["attributes"] = [{"spec_id": 7, "value": "old"}]
+    task.meta["frames"][1]["tags"] = [{"name": "Fat hen", "attributes": [{"spec_id": 7, "value": "young"}]}]
     task.annotations[0]["cvat_id"] = {"task": 1, "frame": 0, "shape": 3, "track": 4}
     told = [problem.what for problem in cvat_xml.write([task], tmp_path / "x.xml")]
     assert any("1 shapes of tracks are written one by one" in what for what in told)
     (again,) = cvat_xml.read(tmp_path / "x.xml").tasks
     assert again.annotations[0]["attributes"] == {"age": "old"}
+    assert again.meta["frames"][1]["tags"] == [{"name": "Fat hen", "attributes": {"age": "young"}}]
     assert again.task["labels"][1]["attributes"][0]["values"] == "young\nold"
 
 

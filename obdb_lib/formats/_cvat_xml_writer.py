@@ -17,7 +17,7 @@ from obdb_lib.records import Document, Problem, TaskRecord
 
 CVAT_VERSION = "1.1"
 LABEL_ATTRIBUTE_FIELDS = ("name", "mutable", "input_type", "default_value", "values")
-HOLDS = ("polygon", "occluded", "source", "attributes", "rotation", "z_order", "labels", "dates")
+HOLDS = ("polygon", "occluded", "source", "attributes", "rotation", "box", "z_order", "labels", "dates")
 
 
 def write(tasks: Sequence[TaskRecord], path: Path) -> list[Problem]:
@@ -94,10 +94,9 @@ def _write_images(root: Element, task: TaskRecord, task_id: int, changed: Counte
 
 
 def _write_tag(image: Element, tag: Document, task: TaskRecord, changed: Counter[str]) -> None:
-    names = {label.get("id"): label["name"] for label in task.task.get("labels", [])}
-    name = tag.get("object_class") or tag.get("label") or names.get(tag.get("label_id"))
+    name = _shared.text_of(_shared.mapping(tag).get("name"))
     if not name:
-        changed["tags without a label are left out"] += 1
+        changed["tags without a name are left out"] += 1
         return
     shown = {"label": legal(name), "source": legal(tag.get("source", "manual"))}
     _write_attributes(SubElement(image, "tag", shown), named_attributes({**tag, "object_class": name}, task))

@@ -17,7 +17,8 @@ BASE_FIELDS = frozenset(
 TASK_FIELDS = frozenset({"type", "name", "labels", "created_date", "updated_date", "_id", "importing"})
 META_FIELDS = frozenset({"task_name", "frames", "_id"})
 FRAME_FIELDS = frozenset({"name", "width", "height"})
-DEFAULTS = {"occluded": False, "source": "manual", "rotation": 0, "attributes": None, "score": None}
+DEFAULTS = {"occluded": False, "source": "manual", "rotation": 0, "score": 1.0}
+"""What a field means when it is not there; CVAT gives everything that a person drew the score 1."""
 SHOWN = 5
 
 

@@ -7,7 +7,7 @@ import math
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from obdb_lib.errors import FormatError
@@ -133,11 +133,18 @@ def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def leads_below(name: str) -> bool:
+    """Whether a name from a file leads nowhere but below the folder it is put to (links that lie there are the
+    user's own doing, and followed)."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
 def image_size(name: str, root: Path) -> tuple[int, int] | None:
     """(width, height) in pixels of an image below ``root``, upright as frames are loaded; None when it is not there."""
     try:
-        path = (root / name).resolve()
-        if not path.is_relative_to(root.resolve()) or not path.is_file():
+        path = root / name
+        if not leads_below(name) or not path.is_file():
             return None
         return upright_size(path)
     except UNREADABLE:

@@ -38,6 +38,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def put(path: Path, content: str | bytes) -> None:
+    """One file of a folder that is being made; what is half-written there is never seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
 def _umask_of(parent: Path) -> int:
     """What a folder made here the usual way would not allow (mkdtemp's is for its owner alone)."""
     probe = Path(tempfile.mkdtemp(dir=parent)) / "probe"

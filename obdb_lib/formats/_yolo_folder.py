@@ -21,6 +21,7 @@ CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
 PART_KEYS = ("train", "val", "valid", "test")
 MAX_YAML_BYTES = 1 << 18
 """Largest data.yaml that is read (256 KiB; 80 classes take 2 KB): YAML is slow to read."""
+MAX_YAML_LEVELS = 20
 MAX_CLASSES = 100_000
 MAX_IMAGES = 1_000_000
 """Files of a data set that are looked at; a larger one is read part by part."""
@@ -51,14 +52,24 @@ def looks_like_yolo(folder: Path) -> bool:
 def _settings(path: Path) -> dict[str, Any]:
     text = _shared.decode_text(_shared.read_bytes(path, MAX_YAML_BYTES), path)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ValueError("an alias, which no data set needs, could stand for a thousand million values")
+        _refuse_costly(text)
         found = yaml.safe_load(text)  # in Python: libyaml's loader could overflow the stack on deep nesting
     except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
         raise FormatError(f"{path} is not readable YAML ({str(error)[:160]}). Write it again.") from error
     if not isinstance(found, dict):
         raise FormatError(f"{path} should hold 'names' and 'train'; it holds a {type(found).__name__}.")
     return found
+
+
+def _refuse_costly(text: str) -> None:
+    """Raise ValueError for YAML that grows when it is read, or that takes PyYAML a time without end."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_LEVELS:
+            raise ValueError(f"nested more than {MAX_YAML_LEVELS} levels deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("an alias, which no data set needs, could stand for a thousand million values")
 
 
 def class_names(path: Path, folder: Path) -> list[str]:
@@ -142,7 +153,7 @@ def _labels_of(folder: Path, image: str) -> Path | None:
     for candidate in (folder.joinpath(*parts), beside):
         file = candidate.with_name(f"{candidate.name}.txt")
         try:
-            if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+            if _shared.leads_below(image) and file.is_file():
                 return file
         except (OSError, ValueError):
             continue
@@ -173,7 +184,7 @@ def _within(folder: Path, name: str) -> Path | None:
     parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     try:
         target = folder.joinpath(*parts)
-        there = target.exists() and target.resolve().is_relative_to(folder.resolve())
+        there = "\0" not in name and target.exists()
     except (OSError, ValueError):
         return None
     return target if there else None

@@ -241,7 +241,7 @@ def _corners(bbox: object) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-HOLDS = ("polygon", "occluded", "source", "attributes", "rotation", "score")
+HOLDS = ("polygon", "occluded", "source", "attributes", "rotation", "box", "score")
 
 
 def write(tasks: Sequence[TaskRecord], path: Path) -> list[Problem]:

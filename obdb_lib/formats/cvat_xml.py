@@ -27,7 +27,7 @@ def read(path: Path, *, image_root: Path | None = None) -> ReadResult:
     """Tasks of a CVAT XML file: boxes and polygons, with occlusion, source and attributes.
 
     Frames are ordered by the image's ``id``; a rotated box becomes the polygon of its corners (``rotation`` is kept);
-    tags are kept with their frame (``tags``: a list of ``{object_class, source, attributes}``). Polylines, points,
+    tags are kept with their frame (``tags``: a list of ``{name, attributes}``). Polylines, points,
     masks, skeletons, ellipses, cuboids and tracks are set aside, each with its reason.
 
     Args:
@@ -148,8 +148,9 @@ def _task(head: _Head, images: list[Element], path: Path, root: Path, problems: 
 
 def _tag(tag: Element) -> Document:
     """A tag of a whole frame."""
-    more: Document = {"attributes": found} if (found := _attributes(tag)) else {}
-    return {"object_class": tag.get("label"), "source": tag.get("source") or "manual", **more}
+    source = tag.get("source") or "manual"
+    more: Document = {} if source == "manual" else {"source": source}
+    return {"name": tag.get("label"), "attributes": _attributes(tag), **more}
 
 
 def _attributes(element: Element) -> dict[str, str]:

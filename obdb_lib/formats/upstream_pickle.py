@@ -151,7 +151,7 @@ def write(
         CacheError: the file cannot be written; an older one is untouched.
     """
     classes = sorted({str(one["object_class"]) for task in tasks for one in task.annotations})
-    problems = losses(tasks, "pickle", ("polygon",), labels=classes)
+    problems = losses(tasks, "pickle", ("polygon", "upstream_shape_types"), labels=classes)
     rows: list[Document] = []
     left = 0
     for task in tasks:
@@ -188,6 +188,11 @@ ROW_COLUMNS = (
 )
 
 
+def _shape(one: Document) -> str:
+    """As upstream had it, also where but the box of an outline is left."""
+    return str(one.get("upstream_shape_types") or one.get("shape_types", "rectangle"))
+
+
 def _row(task: TaskRecord, frame: Document, annotations: Sequence[Document], prefix: str) -> Document:
     name = str(frame["name"])
     return {
@@ -196,6 +201,8 @@ def _row(task: TaskRecord, frame: Document, annotations: Sequence[Document], pre
         **{"height_crop": NO_CROP, "side_crop": NO_CROP},
         "bboxes": [[float(value) for value in bounding_box(one["points"])] for one in annotations],
         "labels": [str(one["object_class"]) for one in annotations],
-        "shape_types": [str(one.get("shape_types", "rectangle")) for one in annotations],
+        "shape_types": [
+            str(one.get("upstream_shape_types") or one.get("shape_types", "rectangle")) for one in annotations
+        ],
         "points": [[float(value) for value in one["points"]] for one in annotations],
     }

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
 from obdb_lib.formats._attributes import named_attributes
@@ -20,11 +19,12 @@ from obdb_lib.formats._grouping import group_by_task
 from obdb_lib.formats._losses import losses
 from obdb_lib.formats._safe_xml import legal, parse, root_of
 from obdb_lib.formats._voc_labels import LABEL_MAP, label_map_text, read_label_map
-from obdb_lib.formats._whole_folder import whole_folder
+from obdb_lib.formats._whole_folder import put, whole_folder
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, bounding_box, make_annotation, make_task
 
 FOLDER = "Annotations"
 IMAGE_SET = Path("ImageSets") / "Main" / "default.txt"
+IMAGE_FOLDER = "JPEGImages"
 OUR_MARK = "OBDB Lab"
 HOLDS = ("occluded", "attributes", "colour")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -117,7 +117,7 @@ def _image(root: Element, file: Path, folder: Path, image_root: Path) -> tuple[s
     wide, high = (_shared.number_of((root.findtext(f"size/{key}") or "").strip()) for key in _SIDES)
     found = _shared.frame_size(wide, high, name, image_root)
     if found is None:
-        found = _shared.image_size(f"JPEGImages/{name}", image_root)
+        found = _shared.image_size(f"{IMAGE_FOLDER}/{name}", image_root)
     if found is None:
         return f"set aside: {name!r} has no <size>, and its image is not there"
     return name, *found, (root.findtext("source/database") or "") if _ours(root) else ""
@@ -211,24 +211,31 @@ def write(tasks: Sequence[TaskRecord], folder: Path) -> list[Problem]:
     with whole_folder(folder) as target:
         for file, (task, number, frame) in zip(files, places, strict=True):
             root = _written(task, frame, drawn.get((task.name, number), []))
-            with atomic_writer(target / FOLDER / f"{file}.xml") as out:
-                out.write(tostring(root, encoding="utf-8"))
-        with atomic_writer(target / IMAGE_SET, "w") as out:
-            out.writelines(f"{file}\n" for file in files)
-        with atomic_writer(target / LABEL_MAP, "w") as out:
-            out.write(label_map_text(tasks, problems))
+            put(target / FOLDER / f"{file}.xml", tostring(root, encoding="utf-8"))
+        put(target / IMAGE_SET, "".join(f"{file}\n" for file in files))
+        put(target / LABEL_MAP, label_map_text(tasks, problems))
     return problems
+
+
+def files_of(tasks: Sequence[TaskRecord]) -> dict[str, str]:
+    """Image file below IMAGE_FOLDER of each frame, by its name."""
+    names = [str(frame["name"]) for task in tasks for frame in task.meta["frames"]]
+    return dict(reversed(list(zip(names, _image_files(names), strict=True))))  # of two places the first one's
 
 
 def _files(names: Sequence[str]) -> list[str]:
     """A file (without ending) for each place, also for an image that stands in two tasks."""
+    return [label_path(file) for file in _image_files(names)]
+
+
+def _image_files(names: Sequence[str]) -> list[str]:
     seen: dict[str, int] = {}
     keyed = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
         keyed.append(name if seen[name] == 1 else f"{name}{seen[name]}")
     files = unique_files(keyed)
-    return [label_path(files[key]) for key in keyed]
+    return [files[key] for key in keyed]
 
 
 def _written(task: TaskRecord, frame: Document, annotations: Sequence[Document]) -> Element:

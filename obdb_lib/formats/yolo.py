@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
 from obdb_lib.formats._file_names import label_path, unique_files
 from obdb_lib.formats._frames_table import FRAMES_TABLE, FrameRow, table_text
 from obdb_lib.formats._grouping import group_by_task
 from obdb_lib.formats._losses import common_labels, losses
-from obdb_lib.formats._whole_folder import whole_folder
+from obdb_lib.formats._whole_folder import put, whole_folder
 from obdb_lib.formats._yolo_folder import YoloImage, class_names, find_images, yaml_text
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, bounding_box, make_annotation, make_task
 
@@ -27,6 +26,7 @@ MOST_OUTSIDE = 0.5
 """Shares of a frame that a coordinate may lie outside of it; one further off is in pixels or damaged."""
 DIGITS_PX = 6
 """Decimals of a pixel kept when shares are turned back, so that division and multiplication leave no trace."""
+IMAGE_FOLDER = "images"
 PARTS = ("train", "val", "test")
 HOLDS = ("polygon", "score")
 
@@ -147,22 +147,22 @@ def write(
         raise FormatError(f"YOLO knows the parts {', '.join(PARTS)}; got {', '.join(map(repr, unknown))}")
     names = common_labels(tasks)
     problems = losses(tasks, "YOLO", HOLDS if outlines else ("score",))
-    files = unique_files((frame["name"] for task in tasks for frame in task.meta["frames"]), without="images")
+    files = files_of(tasks)
     texts, rows = _label_texts(tasks, files, names, outlines, problems)
     lists = _lists(rows, parts, problems)
     with whole_folder(folder) as target:
         for file, lines in texts.items():
-            _put(target / "labels" / f"{label_path(file)}.txt", "".join(lines))
+            put(target / "labels" / f"{label_path(file)}.txt", "".join(lines))
         for part, its_files in lists.items():
-            _put(target / f"{part}.txt", "".join(f"./images/{file}\n" for file in its_files))
-        _put(target / FRAMES_TABLE, table_text(rows))
-        _put(target / "data.yaml", yaml_text(names, list(lists)))
+            put(target / f"{part}.txt", "".join(f"./images/{file}\n" for file in its_files))
+        put(target / FRAMES_TABLE, table_text(rows))
+        put(target / "data.yaml", yaml_text(names, list(lists)))
     return problems
 
 
-def _put(path: Path, text: str) -> None:
-    with atomic_writer(path, "w") as file:
-        file.write(text)
+def files_of(tasks: Sequence[TaskRecord]) -> dict[str, str]:
+    """Image file below IMAGE_FOLDER of each frame, by its name."""
+    return unique_files((frame["name"] for task in tasks for frame in task.meta["frames"]), without=IMAGE_FOLDER)
 
 
 def _label_texts(
