@@ -16,13 +16,13 @@ from obdb_lib import formats
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import detect_and_read, frame_lists
 from obdb_lib.records import Problem, TaskRecord, bounding_box
-from tests.formats_helpers import ODD_NAMES, names, rich_tasks, small_task
+from tests.formats_helpers import ODD_NAMES, examples, names, rich_tasks, small_task
 
 FILES = {
     **{"coco": "annotations.json", "cvat_xml": "task.xml", "parquet": "table.parquet", "pickle": "table.pkl"},
     **{"mongoexport": "collections", "voc": "voc", "yolo": "yolo"},
 }
-EXAMPLES = 40
+EXAMPLES = examples(25)
 TWO_DECIMALS_PX = 0.011
 """CVAT's rounding, twice for the corners that are made anew of a turned box."""
 Plain = list[dict[str, Any]]

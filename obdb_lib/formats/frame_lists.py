@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,9 @@ def _npy_values(data: bytes, path: Path) -> list[Any]:
     try:
         version = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        _shape, _order, dtype = header(file)
+        shape, _order, dtype = header(file)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+            raise ValueError(f"it claims {math.prod(shape):,} values, and holds {len(data) - file.tell():,} bytes")
         if dtype.hasobject:
             return load_objects(data[file.tell() :], path)
         return list(np.load(io.BytesIO(data), allow_pickle=False).ravel().tolist())
