@@ -33,6 +33,24 @@ REASON_LENGTH = 200
 NOISE = (" (configured timeouts", ", Timeout: ", ", Topology Description", ", full error: ")
 
 
+INDEXES: dict[str, list[list[str]]] = {
+    "tasks": [["name"]],
+    "meta": [["task_name"]],
+    "annotation_data": [["task_name", "frame"], ["img_path"], ["object_class"]],
+    "snapshots": [["created"]],
+    "splits": [["snapshot_id"], ["created"]],
+    "split_frames": [["split_id", "part"], ["img_path"]],
+    "runs": [["snapshot_id"], ["created"]],
+    "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
+    "decisions": [["suggestion_id", "when"], ["snapshot_id"], ["when"]],
+    "pushes": [["source_task", "when"]],
+    "image_roots": [],
+    "import_locks": [],
+    "import_states": [["pending"]],
+    "import_staging": [["import", "part"], ["task"]],
+}
+
+
 class Revivable(Protocol):
     """Something on a server that it may be able to start again."""
 

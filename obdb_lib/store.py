@@ -19,7 +19,7 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from obdb_lib import mongod, paths, whole_tasks
 from obdb_lib.box_ids import with_ids
 from obdb_lib.errors import StoreError, TakenError
-from obdb_lib.mongo import guarded, short_reason, without_password
+from obdb_lib.mongo import INDEXES, guarded, short_reason, without_password
 from obdb_lib.progress import Progress, tracked
 from obdb_lib.records import Document, TaskRecord
 from obdb_lib.snapshots import Snapshot, build_snapshot
@@ -33,22 +33,6 @@ CONNECT_TIMEOUT_MS = 5000
 SNAPSHOT_FIELDS = dict.fromkeys(
     ("img_path", "points", "task_name", "frame", "object_class", "shape_types", "occluded", "source"), True
 )
-INDEXES: dict[str, list[list[str]]] = {
-    "tasks": [["name"]],
-    "meta": [["task_name"]],
-    "annotation_data": [["task_name", "frame"], ["img_path"], ["object_class"]],
-    "snapshots": [["created"]],
-    "splits": [["snapshot_id"], ["created"]],
-    "split_frames": [["split_id", "part"], ["img_path"]],
-    "runs": [["snapshot_id"], ["created"]],
-    "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
-    "decisions": [["suggestion_id", "when"], ["snapshot_id"], ["when"]],
-    "pushes": [["source_task", "when"]],
-    "image_roots": [],
-    "import_locks": [],
-    "import_states": [["pending"]],
-    "import_staging": [["import", "part"], ["task"]],
-}
 
 
 class Store:
@@ -184,6 +168,19 @@ class Store:
         known = {"task_name": {"$in": self.task_names()}}
         metas = self._db.meta.find(known, {"frames.name": 1}).sort([("task_name", 1), ("_id", 1)])
         return [frame["name"] for meta in metas for frame in meta.get("frames", [])]
+
+    @guarded
+    def frames_of_task(self, task_name: str) -> list[Document]:
+        """Entries of ``meta`` for the frames of one task; empty when there is no such task."""
+        return list((self._db.meta.find_one({"task_name": task_name}) or {}).get("frames", []))
+
+    @guarded
+    def counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Numbers of ``tasks``, ``frames`` and ``annotations`` of some tasks."""
+        whole_tasks.settle(self._db, names)
+        frames = sum(len(meta.get("frames", [])) for meta in self._db.meta.find({"task_name": {"$in": list(names)}}))
+        boxes = self._db.annotation_data.count_documents({"task_name": {"$in": list(names)}})
+        return {"tasks": len(names), "frames": frames, "annotations": boxes}
 
     @guarded
     def snapshot(self, tasks: Sequence[str] | None = None, *, naming_pattern: str | None = None) -> str:

@@ -61,7 +61,7 @@ def put_task(db: Db, record: TaskRecord, job: Import) -> TaskChange:
     with lease(db.import_locks, name, job.number) as renew:
         state = _state(db, name)
         _roll_forward(db, state, renew)
-        if job.change is not None and state.get("version") == job.number:
+        if job.change is not None and state.get("import_id") == job.number:
             return job.change  # a second try, after the answer to the first was lost
         old = _stored(db, name)
         new = _compare(old, record)
@@ -69,7 +69,7 @@ def put_task(db: Db, record: TaskRecord, job: Import) -> TaskChange:
         if not old.visible or new.put or new.gone or new.frames:
             write = _stage if old.visible else _write_unseen
             parts = write(db, name, new, job.number, renew)
-            _commit(db, {"_id": name, "version": job.number, "parts": parts, "task": new.task}, renew)
+            _commit(db, {"_id": name, "import_id": job.number, "parts": parts, "task": new.task}, renew)
             _roll_forward(db, _state(db, name), renew)
         elif [_without_id(task) for task in old.tasks] != [new.task]:
             _replace_task(db, name, new.task)
@@ -81,14 +81,14 @@ def remove_task(db: Db, name: str, job: Import) -> TaskChange | None:
     with lease(db.import_locks, name, job.number) as renew:
         state = _state(db, name)
         _roll_forward(db, state, renew)
-        if job.change is not None and state.get("version") == job.number:
+        if job.change is not None and state.get("import_id") == job.number:
             return job.change
         old = _stored(db, name)
         if not old.tasks:
             return None
         frames, boxes = compare_frames(old.meta, {"frames": []}), tuple(map(str, old.boxes))
         job.change = TaskChange(name, REMOVED, 0, 0, frames_removed=frames.removed, boxes_removed=boxes)
-        _commit(db, {"_id": name, "version": job.number, "parts": 0, "task": None}, renew)
+        _commit(db, {"_id": name, "import_id": job.number, "parts": 0, "task": None}, renew)
         _roll_forward(db, _state(db, name), renew)
         return job.change
 
@@ -132,8 +132,8 @@ def read_whole(
 
 
 def _versions(db: Db, names: Sequence[str]) -> dict[str, tuple[Any, bool]]:
-    states = db.import_states.find({"_id": {"$in": list(names)}}, {"version": 1, "pending": 1})
-    return {state["_id"]: (state["version"], bool(state.get("pending"))) for state in states}
+    states = db.import_states.find({"_id": {"$in": list(names)}}, {"import_id": 1, "pending": 1})
+    return {state["_id"]: (state["import_id"], bool(state.get("pending"))) for state in states}
 
 
 # -- comparing -----------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
     """Carry out what was decided; every step may have been done before."""
     if not state.get("pending"):
         return
-    name, mine, staging = state["_id"], {"import": state["version"]}, db.import_staging
+    name, mine, staging = state["_id"], {"import": state["import_id"]}, db.import_staging
     if state["task"] is None:
         for collection, key in ((db.tasks, "name"), (db.meta, "task_name"), (db.annotation_data, "task_name")):
             renew()
@@ -294,7 +294,9 @@ def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
         _replace_task(db, name, state["task"])
     # The staging goes first: who comes after a kill in between finds nothing left to move, and closes the import.
     staging.with_options(write_concern=WriteConcern(w=1, j=False)).delete_many(mine)
-    db.import_states.update_one({"_id": name, "version": state["version"]}, {"$set": {"pending": False, "task": None}})
+    db.import_states.update_one(
+        {"_id": name, "import_id": state["import_id"]}, {"$set": {"pending": False, "task": None}}
+    )
 
 
 def _state(db: Db, name: str) -> Document:

@@ -160,6 +160,14 @@ class CvatClient(Session):
         """All annotations of a task: ``{tags, shapes, tracks, ...}``."""
         return self.ask("GET", f"tasks/{task_id}/annotations", "shapes")
 
+    def job_annotations(self, job_id: int) -> Document:
+        """All annotations of a job: ``{tags, shapes, tracks, ...}``."""
+        return self.ask("GET", f"jobs/{job_id}/annotations", "shapes")
+
+    def jobs(self, task_id: int | None = None) -> list[Document]:
+        """Jobs of a task, or all that the account sees, oldest first."""
+        return self.list_all("jobs", task_id=task_id)
+
     def add_shapes(self, task_id: int, shapes: Sequence[Document]) -> list[Document]:
         """Add shapes and give back those that the server stored, which can be fewer: compare."""
         body = {"shapes": list(shapes)}
