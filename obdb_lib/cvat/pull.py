@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 3
 """Tasks that are read at once: enough to hide the waiting, few enough for a server that others work on."""
+IMAGE_TRIES = 2
 POLL_S = 0.2
 KEEP, REMOVE = "keep", "remove"
 Share = Mapping[str, Path | str]
@@ -133,7 +134,7 @@ def pull_into(
     images = None
     if image_root is not None:
         images = ImageSource(image_root, others=store.image_roots(), share=share or {})
-    options = ReadOptions(tracks, paths_by_name(store.frame_names()), images)
+    options = ReadOptions(tracks, paths_by_name(store.frame_names()), images, image_tries=IMAGE_TRIES)
     summary = PullSummary(waiting=sorted(task.name for task in found.waiting), problems=_told(found, names, wanted))
     known = {} if force else _known(store, found.chosen)
     fresh = [task for task in found.chosen if not stamps.is_known(task, known.get(task.name), store, images)]

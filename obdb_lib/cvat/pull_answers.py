@@ -14,6 +14,8 @@ from obdb_lib.errors import CvatError
 
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 Side = Annotated[int, Field(ge=0, lt=2**31)]
+FrameNumber = Annotated[int, Field(ge=0, lt=5_000_000)]
+"""No task is longer: two days of video. A list is made of every frame that a server declares."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(str)]
 Form = TypeVar("Form", bound=BaseModel)
@@ -30,7 +32,7 @@ class Shape(BaseModel):
     """A shape; ``track`` is the id of the track that it is a keyframe of, or that it was drawn from."""
 
     type: str
-    frame: Number
+    frame: FrameNumber
     points: list[float] = []
     id: Number | None = None
     label_id: Number = 0
@@ -47,7 +49,7 @@ class Track(BaseModel):
     """An object through several frames; its shapes are keyframes, which have no label of their own."""
 
     label_id: Number
-    frame: Number
+    frame: FrameNumber
     shapes: list[Shape]
     id: Number | None = None
     source: str = "manual"
@@ -58,7 +60,7 @@ class Tag(BaseModel):
     """A label of a whole frame."""
 
     label_id: Number
-    frame: Number
+    frame: FrameNumber
     attributes: list[Attribute] = []
 
 
@@ -82,8 +84,28 @@ class Meta(BaseModel):
     """``data/meta``: of a video there is one entry in ``frames`` for ``size`` frames."""
 
     frames: list[Frame]
-    size: Side | None = None
+    size: FrameNumber | None = None
     deleted_frames: list[Number] | None = None
+
+
+class ListedTask(BaseModel):
+    """What a pull needs of a task in a list."""
+
+    id: Number
+    name: str
+    size: FrameNumber | None = None
+    project_id: Number | None = None
+
+
+class ListedJob(BaseModel):
+    """What a pull needs of a job in a list."""
+
+    id: Number
+    task_id: Number
+    start_frame: FrameNumber
+    stop_frame: FrameNumber
+    state: str
+    stage: str
 
 
 class Label(BaseModel):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from obdb_lib.cache import atomic_writer
-from obdb_lib.images import UNREADABLE, upright_size
+from obdb_lib.images import UNREADABLE, upright_size, whole_size
 from obdb_lib.records import Document, Problem
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,11 @@ class ImageSource:
         return None
 
     def keep(self, frame: Document, content: bytes) -> Problem | None:
-        """Write an image that was fetched, whole or not at all; one of another size is told and not kept."""
-        size = _size(io.BytesIO(content))
+        """Write an image that was fetched, whole or not at all; one cut off or of another size is told and not kept."""
+        try:
+            size = whole_size(content)
+        except UNREADABLE:
+            size = None
         if size != _wanted(frame):
             what = f"has size {size}, not {_wanted(frame)}" if size else "is no readable image"
             return Problem(f"image {frame['name']}", f"{what}; not saved")
@@ -88,14 +90,7 @@ def _parts(name: str) -> tuple[str, ...]:
 def image_size(file: Path) -> tuple[int, int] | None:
     """(width, height) of an image file, None when there is none that can be read."""
     try:
-        return _size(file) if file.is_file() else None
-    except (OSError, ValueError):
-        return None
-
-
-def _size(file: Path | io.BytesIO) -> tuple[int, int] | None:
-    try:
-        return upright_size(file)
+        return upright_size(file) if file.is_file() else None
     except UNREADABLE:
         return None
 

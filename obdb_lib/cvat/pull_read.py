@@ -37,6 +37,7 @@ class ReadOptions:
         by_name: ``img_path`` of the store for names of CVAT.
         images: where images go; None fetches none.
         stop: set when the pull is to end; looked at before every request.
+        image_tries: how often an image is asked for that is no image or of another size than CVAT says.
         tick: called with a number of images that were got.
     """
 
@@ -44,6 +45,7 @@ class ReadOptions:
     by_name: Mapping[str, str] = field(default_factory=dict)
     images: ImageSource | None = None
     stop: threading.Event = field(default_factory=threading.Event)
+    image_tries: int = 1
     tick: Callable[[int], None] = lambda count: None
 
     def go_on(self) -> None:
@@ -161,6 +163,8 @@ def img_path(name: str, task_name: str, by_name: Mapping[str, str]) -> str:
     if name in by_name:
         return by_name[name]
     clean = CONTROL.sub("_", name)
+    if clean.replace("\\", "/").rsplit("/", 1)[-1] in ("", ".", ".."):  # a folder's name is no file's
+        clean += "_"
     if "/" in clean:
         return clean
     return f"{_folder(task_name)}/{clean}"
@@ -216,9 +220,20 @@ def _get_images(client: CvatClient, pulled: Pulled, images: ImageSource, options
         elif images.link(frames[row], pulled.names[row]):
             pulled.linked += 1
         else:
-            number = pulled.numbers[row]
-            content = patiently(client, lambda number=number: client.frame(pulled.task.id, number))  # type: ignore[misc]
-            problem = images.keep(frames[row], content)
+            problem = _fetch(client, pulled, row, images, options)
             pulled.fetched += problem is None
             pulled.problems += [problem] if problem else []
         options.tick(1)
+
+
+def _fetch(client: CvatClient, pulled: Pulled, row: int, images: ImageSource, options: ReadOptions) -> Problem | None:
+    """Get an image from CVAT; what was cut off on its way is asked for again."""
+    number = pulled.numbers[row]
+    problem = None
+    for _ in range(options.image_tries):
+        options.go_on()
+        content = patiently(client, lambda: client.frame(pulled.task.id, number))
+        problem = images.keep(pulled.record.meta["frames"][row], content)
+        if problem is None:
+            return None
+    return problem

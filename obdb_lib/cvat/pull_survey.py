@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from obdb_lib.cache import content_hash
 from obdb_lib.cvat.client import CvatClient, RefusedError
-from obdb_lib.cvat.pull_answers import Label, checked
+from obdb_lib.cvat.pull_answers import Label, ListedJob, ListedTask, checked
 from obdb_lib.cvat.pull_jobs import ALL_JOBS, JobFilter, annotation_jobs
 from obdb_lib.errors import CvatError
 from obdb_lib.records import Document
@@ -93,7 +93,9 @@ def survey(client: CvatClient, names: Collection[str] | None, jobs: JobFilter) -
     Raises:
         CvatError: a name that is not there, two tasks of one name, or trouble with the server.
     """
-    tasks = [task for task in patiently(client, client.tasks) if isinstance(task.get("id"), int) and "name" in task]
+    tasks = patiently(client, client.tasks)
+    for task in tasks:
+        checked(ListedTask, task, "list of tasks")
     all_names = {str(task["name"]) for task in tasks}
     if names is not None:
         _require_names(names, all_names)
@@ -114,7 +116,7 @@ def _jobs(client: CvatClient, tasks: Sequence[Document], *, all_tasks: bool) -> 
     found: dict[int, list[Document]] = defaultdict(list)
     for task_id in [None] if all_tasks else [int(task["id"]) for task in tasks]:
         for job in patiently(client, lambda task_id=task_id: client.jobs(task_id)):  # type: ignore[misc]
-            found[int(job["task_id"])].append(job)
+            found[checked(ListedJob, job, "list of jobs").task_id].append(job)
     return found
 
 
