@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError
 
 from obdb_lib.box_ids import keep_known_ids, with_ids
+from obdb_lib.collector import cycles_later
 from obdb_lib.errors import StoreError
 from obdb_lib.mongo import lease
 from obdb_lib.records import Document, TaskRecord
@@ -34,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 BULK = 5000
 """Documents per request: large enough for speed, small enough to stay far below MongoDB's 48 MB message limit."""
+WRITERS = 2
+"""Connections that fill a new task: while the server stores one part, the next one is made ready."""
 READ_TRIES = 50
 """How often a reader reads a task again that was changed under its eyes; it was whole each time in between."""
 DUPLICATE_KEY = 11000
@@ -58,22 +63,34 @@ def put_task(db: Db, record: TaskRecord, job: Import) -> TaskChange:
         StoreError: a document cannot be stored (a number beyond 64 bits), or another process holds the task.
     """
     name = record.name
-    with lease(db.import_locks, name, job.number) as renew:
+    with _storable(name), lease(db.import_locks, name, job.number) as renew:
         state = _state(db, name)
         _roll_forward(db, state, renew)
         if job.change is not None and state.get("import_id") == job.number:
             return job.change  # a second try, after the answer to the first was lost
-        old = _stored(db, name)
-        new = _compare(old, record)
+        with cycles_later():
+            old = _stored(db, name)
+            new = _compare(old, record)
         job.change = new.change
         if not old.visible or new.put or new.gone or new.frames:
             write = _stage if old.visible else _write_unseen
-            parts = write(db, name, new, job.number, renew)
+            parts = write(_unhurried(db), name, new, job.number, renew)
             _commit(db, {"_id": name, "import_id": job.number, "parts": parts, "task": new.task}, renew)
             _roll_forward(db, _state(db, name), renew)
         elif [_without_id(task) for task in old.tasks] != [new.task]:
             _replace_task(db, name, new.task)
         return new.change
+
+
+@contextmanager
+def _storable(name: str) -> Iterator[None]:
+    """Tells a value that MongoDB has no form for; none is met after an import is decided, so nothing is half done."""
+    try:
+        yield
+    except (BSONError, OverflowError) as error:
+        raise StoreError(
+            f"task {name!r} cannot be stored: {error}. Nothing was changed; correct that value in its source"
+        ) from error
 
 
 def remove_task(db: Db, name: str, job: Import) -> TaskChange | None:
@@ -174,14 +191,9 @@ def _stored(db: Db, name: str) -> _Stored:
 
 def _compare(old: _Stored, record: TaskRecord) -> _New:
     name = record.name
-    try:
-        boxes = {box["_id"]: box for box in keep_known_ids(with_ids(record.annotations), old.boxes)}
-        put = [box for number, box in boxes.items() if not _same(box, old.boxes.get(number))]
-        meta, task = _without_id(_as_stored(record.meta)), _without_id(_as_stored(record.task))
-    except (BSONError, OverflowError) as error:
-        raise StoreError(
-            f"task {name!r} cannot be stored: {error}. Nothing was changed; correct that value in its source"
-        ) from error
+    boxes = {box["_id"]: box for box in keep_known_ids(with_ids(record.annotations), old.boxes)}
+    put = [box for number, box in boxes.items() if not _same(box, old.boxes.get(number))]
+    meta, task = _without_id(_as_stored(record.meta)), _without_id(_as_stored(record.task))
     fresh = {box["_id"] for box in put if box["_id"] not in old.boxes}
     gone = [number for number in old.boxes if number not in boxes]
     seen = old.tasks != []
@@ -203,8 +215,12 @@ def _compare(old: _Stored, record: TaskRecord) -> _New:
 
 
 def _same(new: Document, old: Document | None) -> bool:
-    # Tuples and the like come back as lists; only where the first look says no, the second one is paid for.
-    return old is not None and (new == old or _as_stored(new) == old)
+    """Whether storing ``new`` would change ``old``; tuples and the like are compared as the lists they come back as."""
+    if old is None or len(new) != len(old):
+        return False
+    return new == old or all(
+        key in old and (value == old[key] or _as_stored({key: value})[key] == old[key]) for key, value in new.items()
+    )
 
 
 def _as_stored(document: Document) -> Document:
@@ -221,15 +237,23 @@ def _texts(ids: Sequence[Any]) -> tuple[str, ...]:
 
 def _write_unseen(db: Db, name: str, new: _New, number: ObjectId, renew: Renew) -> int:
     """In place, without parts that wait: the task's own document comes last, and before it nobody sees the rest."""
-    for part in _parts(new.put):
-        renew()
-        _insert(db, part, new.fresh)
+    _side_by_side(lambda part: _insert(db, part, new.fresh), list(_parts(new.put)), renew)
     for ids in _parts(new.gone):
         renew()
         db.annotation_data.delete_many({"_id": {"$in": ids}, "task_name": name})
     renew()
     _replace_meta(db, name, new.meta)
     return 0
+
+
+def _side_by_side(write: Callable[[T], object], parts: Sequence[T], renew: Renew) -> None:
+    """``write`` each part, WRITERS at once."""
+    if len(parts) == 1:
+        write(parts[0])
+        return
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="store") as pool:
+        for _ in pool.map(write, parts):
+            renew()
 
 
 def _insert(db: Db, documents: Sequence[Document], fresh: Collection[Any]) -> None:
@@ -250,17 +274,20 @@ def _stage(db: Db, name: str, new: _New, number: ObjectId, renew: Renew) -> int:
     staging = db.import_staging
     staging.delete_many({"task": name})  # what an import left that was killed before it was decided
     place = {"task": name, "import": number}
-    parts = 0
-    for documents in _parts(new.put):
-        renew()
-        staging.insert_many([{**place, "part": parts, "put": document} for document in documents], ordered=False)
-        parts += 1
+    parts = list(enumerate(_parts(new.put)))
+    _side_by_side(
+        lambda part: staging.insert_many(
+            [{**place, "part": part[0], "put": document} for document in part[1]], ordered=False
+        ),
+        parts,
+        renew,
+    )
     for ids in _parts(new.gone):
         renew()
         staging.insert_one({**place, "gone": ids})
     if new.frames:
         staging.insert_one({**place, "meta": new.meta})
-    return parts
+    return len(parts)
 
 
 def _commit(db: Db, state: Document, renew: Renew) -> None:
@@ -273,6 +300,7 @@ def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
     """Carry out what was decided; every step may have been done before."""
     if not state.get("pending"):
         return
+    closing, db = db.import_states, _unhurried(db)
     name, mine, staging = state["_id"], {"import": state["import_id"]}, db.import_staging
     if state["task"] is None:
         for collection, key in ((db.tasks, "name"), (db.meta, "task_name"), (db.annotation_data, "task_name")):
@@ -280,10 +308,9 @@ def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
             collection.delete_many({key: name})
     else:
         into = {"into": "annotation_data", "on": "_id", "whenMatched": "replace", "whenNotMatched": "insert"}
-        for part in range(state["parts"]):
-            renew()
-            chosen = {"$match": {**mine, "part": part}}
-            staging.aggregate([chosen, {"$replaceRoot": {"newRoot": "$put"}}, {"$merge": into}])
+        move = [{"$replaceRoot": {"newRoot": "$put"}}, {"$merge": into}]
+        chosen = [{"$match": {**mine, "part": part}} for part in range(state["parts"])]
+        _side_by_side(lambda match: staging.aggregate([match, *move]), chosen, renew)
         for gone in staging.find({**mine, "gone": {"$exists": True}}):
             renew()
             db.annotation_data.delete_many({"_id": {"$in": gone["gone"]}, "task_name": name})
@@ -293,10 +320,14 @@ def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
             _replace_meta(db, name, meta["meta"])
         _replace_task(db, name, state["task"])
     # The staging goes first: who comes after a kill in between finds nothing left to move, and closes the import.
-    staging.with_options(write_concern=WriteConcern(w=1, j=False)).delete_many(mine)
-    db.import_states.update_one(
-        {"_id": name, "import_id": state["import_id"]}, {"$set": {"pending": False, "task": None}}
-    )
+    staging.delete_many(mine)
+    closing.update_one({"_id": name, "import_id": state["import_id"]}, {"$set": {"pending": False, "task": None}})
+
+
+def _unhurried(db: Db) -> Db:
+    """The database for writes that need not wait for the disk: the journal keeps its order, so that they are there as
+    soon as the next write is that does wait."""
+    return db.with_options(write_concern=WriteConcern(w=1, j=False))
 
 
 def _state(db: Db, name: str) -> Document:

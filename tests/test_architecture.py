@@ -14,7 +14,7 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
-        *("frame_matching", "task_change"),
+        *("frame_matching", "task_change", "collector"),
         *("variants", "settings_mistakes", "settings_blocks"),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),

@@ -179,7 +179,7 @@ def test_ten_thousand_digits(server: StandIn, client: CvatClient, store: Store, 
     make_cvat_task(client, tmp_path, "T", "a.png")
     body = json.dumps({"shapes": [{**SHAPE, "points": [1, 1, 9, "X"]}]}).replace('"X"', LONG).encode()
     answer(server, "annotations", body, times=3)
-    with pytest.raises(CvatError, match="no JSON"):
+    with pytest.raises(CvatError, match="has not the form"):
         pull_into(store, client, jobs="all")
     assert store.task_names() == []
 

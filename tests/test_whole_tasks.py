@@ -247,12 +247,23 @@ def test_a_task_that_is_written_all_the_time_is_said(store: Store) -> None:
 
 
 def test_what_cannot_be_stored_changes_nothing(store: Store) -> None:
+    for earlier in (None, OLD, NEW):  # into an empty store, over a box that stays, over others
+        if earlier is not None:
+            store.put_tasks([earlier])
+        for place in ("annotations", "task", "meta"):
+            huge = task(boxes={0: [STAYS]})
+            value = [{"spec_id": 10**30, "value": "x"}]
+            (huge.annotations[0] if place == "annotations" else getattr(huge, place))["attributes"] = value
+            with pytest.raises(StoreError, match=r"'FieldData .*' cannot be stored: .*8-byte.*Nothing was changed"):
+                store.put_tasks([huge])
+            assert seen(store) == (content(earlier) if earlier else None)
+
+
+def test_tuples_are_no_change(store: Store) -> None:
     store.put_tasks([OLD])
-    huge = task(boxes={0: [STAYS]})
-    huge.annotations[0]["attributes"] = [{"spec_id": 10**30, "value": "x"}]
-    with pytest.raises(StoreError, match=r"task 'FieldData .*' cannot be stored: .*8-byte.*Nothing was changed"):
-        store.put_tasks([huge])
-    assert seen(store) == content(OLD)
+    as_tuples = [{**box, "points": tuple(box["points"])} for box in OLD.annotations]
+    [change] = store.put_tasks([TaskRecord(OLD.task, OLD.meta, as_tuples)])
+    assert change.kind == "unchanged"
 
 
 def test_an_id_that_another_task_has_is_taken_over(store: Store) -> None:
