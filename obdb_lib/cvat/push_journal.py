@@ -57,6 +57,19 @@ def pushed_suggestions(entries: Iterable[Document], *, server: str | None = None
     return standing
 
 
+def merged_shapes(entries: Iterable[Document], server: str) -> set[str]:
+    """Names (``task:shape`` on CVAT) of shapes that merges have put into ground-truth tasks of this server."""
+    standing: set[str] = set()
+    for entry in entries:
+        if entry.get("kind") == "merge" and same_server(entry["server"], server):
+            names = {str(name) for name in entry.get("suggestion_ids", ())}
+            if entry["step"] == "shapes" and entry["phase"] == "after":
+                standing |= names
+            elif entry["step"] == "undone":
+                standing -= names
+    return standing
+
+
 def same_server(first: str, second: str) -> bool:
     """Whether two addresses are of one server, with or without their scheme."""
     return first.split("://")[-1].rstrip("/") == second.split("://")[-1].rstrip("/")

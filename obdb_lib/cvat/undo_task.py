@@ -172,8 +172,8 @@ class UndoTask:
         self._note("undone", "after", task_id=task_id, suggestion_ids=gone, kept_ids=sorted(kept))
 
     def _note(self, step: str, phase: str, **more: object) -> None:
-        same = ("push_id", "server", "source_task", "task_name", "model", "snapshot_id")
-        head = {key: self.last.get(key) for key in same}
+        same = ("push_id", "server", "source_task", "task_name", "model", "snapshot_id", "kind")
+        head = {key: self.last[key] for key in same if key in self.last}
         self.journal.append({**head, "when": datetime.now(UTC), "step": step, "phase": phase, **more})
 
 
