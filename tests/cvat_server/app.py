@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import re
 import threading
@@ -109,6 +110,10 @@ class StandIn:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def copy_from(self, world: World) -> None:
+        """Begin with a copy of what another stand-in remembers."""
+        self.world = copy.deepcopy(world)
 
     @property
     def writes(self) -> list[tuple[str, str]]:
