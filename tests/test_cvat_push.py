@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from obdb_lib.cvat.client import CvatClient, NoAnswerError
-from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions, send
+from obdb_lib.cvat.push import PushPlan, Share, StoreJournal, plan_push, pushed_suggestions, send
 from obdb_lib.errors import CvatError
 from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
@@ -66,163 +66,6 @@ EXPECTED = Counter(
 )
 
 
-# -- the plan --------------------------------------------------------------------------------------------------------
-
-
-def test_plan__only_accepted_boxes_and_their_frames(plan: PushPlan) -> None:
-    assert [task.name for task in plan.tasks] == [
-        "auto_annotation_resnet18_2026_05_20_12_00_01_Field A",
-        "auto_annotation_resnet18_2026_05_20_12_00_01_Field B",
-    ]
-    assert plan.table()[["frames", "boxes", "cleavers", "dandelion"]].to_numpy().tolist() == [
-        [2, 3, 2, 1],
-        [1, 1, 1, 0],
-    ]
-    assert plan.summary().startswith("4 boxes on 3 frames as 2 new tasks")
-
-
-def test_plan__id_is_that_of_the_content_and_not_of_the_hour(tmp_path: Path, plan: PushPlan) -> None:
-    later = two_frame_plan(tmp_path / "images")
-    assert later.push_id == plan.push_id
-    assert later.tasks[0].name != plan.tasks[0].name
-    fewer = two_frame_plan(tmp_path / "images", now=NOON, already_pushed={"s1"})
-    assert fewer.push_id != plan.push_id
-    assert fewer.boxes == 3
-
-
-def small_plan(tmp_path: Path, decision: dict[str, Any], *points: float, **more: Any) -> PushPlan:
-    store = make_images(tmp_path / "images", ["a/x.png"])
-    found = suggestion("s1", "a/x.png", points or [1, 1, 9, 9], task="T", **more)
-    return plan_push(
-        [found], {"s1": decision}, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES, now=NOON
-    )
-
-
-def test_plan__decision_overrides_class_and_points(tmp_path: Path) -> None:
-    plan = small_plan(tmp_path, accept("s1", object_class="dandelion", points=[2, 2, 8, 8]))
-    shape = plan.tasks[0].shapes[0]
-    assert (shape.object_class, shape.points, shape.score) == ("dandelion", (2.0, 2.0, 8.0, 8.0), 0.75)
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"),
-    [
-        ("swapped_class", "annotation 17 (cleavers) should be a class of no label"),
-        ("bad_location", "annotation 17 (cleavers) should lie at [1.0, 1.0, 9.0, 9.0]"),
-        ("spurious", "annotation 17 (cleavers) at [1.0, 1.0, 9.0, 9.0] should be removed"),
-        ("of next year", "a suggestion of kind 'of next year', which this version cannot send"),
-    ],
-)
-def test_plan__corrections_are_listed_and_not_sent(tmp_path: Path, kind: str, told: str) -> None:
-    store = make_images(tmp_path / "images", ["a/x.png"])
-    more = {"annotation_id": "17", "annotation_class": "cleavers", "kind": kind}
-    found = [
-        suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", kind="missing"),
-        # Not even a class without a label or an image without a file is in the way.
-        {
-            **suggestion("s2", "gone.png", [1, 1, 9, 9], task="T"),
-            **more,
-            "object_class": "a class of no label",
-            "frame": 7,
-        },
-        {**suggestion("s3", "a/x.png", [1, 1, 9, 9], task="T"), **more},
-    ]
-    decisions = {"s1": accept("s1"), "s2": accept("s2"), "s3": {**accept("s3"), "verdict": "reject"}}
-    plan = plan_push(found, decisions, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES, now=NOON)
-    assert [shape.suggestion_id for task in plan.tasks for shape in task.shapes] == ["s1"]
-    assert [one.where for one in plan.corrections] == ["task T, frame 7 (gone.png), suggestion s2"]
-    assert "1 accepted corrections of existing annotations are not sent" in plan.summary()
-    assert told in plan.summary()
-
-
-@pytest.mark.parametrize("kind", ["swapped_class", "bad_location"])
-def test_plan__a_correction_tells_both_changes(tmp_path: Path, kind: str) -> None:
-    more = {"annotation_id": "17", "annotation_class": "cleavers", "object_class": "dandelion", "kind": kind}
-    found = [{**suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T", frame=0), **more}]
-    changed = accept("s1", object_class="nettle", points=[2, 2, 8, 8])
-    plan = plan_push(found, {"s1": changed}, make_snapshot([]), make_images(tmp_path, []), model="m", classes=CLASSES)
-    first, second = ("be nettle", "lie at [2.0, 2.0, 8.0, 8.0]")[:: 1 if kind == "swapped_class" else -1]
-    assert [str(one) for one in plan.corrections] == [
-        f"task T, frame 0 (a/x.png), suggestion s1: annotation 17 (cleavers) should {first} and {second}"
-    ]
-
-
-@pytest.mark.parametrize(
-    ("points", "sent", "told"),
-    [
-        ((9, 9, 1, 1), (1, 1, 9, 9), "corners put in order"),
-        ((-5, 3, 9, 9), (0, 3, 9, 9), "cut at the frame's border"),
-        ((5, 5, 5, 9), None, "has no area"),
-        ((100, 100, 120, 120), None, "outside the frame"),
-        ((1, 1, float("nan"), 9), None, "finite numbers"),
-    ],
-)
-def test_plan__boxes_are_checked_here(
-    tmp_path: Path, points: tuple[float, ...], sent: tuple[float, ...] | None, told: str
-) -> None:
-    plan = small_plan(tmp_path, accept("s1"), *points)
-    assert told in plan.summary()
-    assert [shape.points for task in plan.tasks for shape in task.shapes] == ([sent] if sent else [])
-
-
-def test_plan__class_without_a_label(tmp_path: Path) -> None:
-    with pytest.raises(CvatError, match=r"no label 'cleaver' \(did you mean 'cleavers'\?\)"):
-        small_plan(tmp_path, accept("s1"), object_class="cleaver")
-
-
-def test_plan__missing_unknown_or_other_image(tmp_path: Path) -> None:
-    store = make_images(tmp_path / "images", ["a/x.png"], size=(32, 24))
-    found = [suggestion("s1", "a/x.png", [1, 1, 9, 9], task="T"), suggestion("s2", "b/y.png", [1, 1, 9, 9], task="T")]
-    both = make_snapshot([("a/x.png", "T"), ("b/y.png", "T")])
-    with pytest.raises(CvatError, match=r"1 images to push cannot be read: b/y\.png"):
-        plan_push(found, {"s2": accept("s2")}, both, store, model="m", classes=CLASSES)
-    with pytest.raises(CvatError, match="32 x 24, annotated as 64 x 48"):
-        plan_push(found, {"s1": accept("s1")}, both, store, model="m", classes=CLASSES)
-    with pytest.raises(CvatError, match=r"not in snapshot snap1: b/y\.png"):
-        plan_push(found, {"s2": accept("s2")}, make_snapshot([("a/x.png", "T")]), store, model="m", classes=CLASSES)
-
-
-def test_plan__nothing_is_sent_twice_to_one_place(tmp_path: Path) -> None:
-    """By the place of what was sent, whatever its id and class, and of two models' boxes once."""
-    new = {"run_id": "second", "snapshot_id": "n2"}
-    store = make_images(tmp_path / "images", ["a/x.png", "a/y.png"])
-    old = suggestion("old", "a/x.png", [0, 0, 5, 5], task="T", run_id="first", snapshot_id="n1")
-    found = [
-        suggestion("again", "a/x.png", [1, 1, 9, 10], task="T", **new, object_class="dandelion"),
-        suggestion("other frame", "a/y.png", [1, 1, 9, 9], task="T", **new),
-        suggestion("z", "a/x.png", [30, 10, 50, 30], task="T", **new),
-        suggestion("twin of z", "a/x.png", [31, 10, 50, 30], task="T", **new),
-        suggestion("carried", "a/x.png", [31, 11, 50, 30], task="T", run_id="first", snapshot_id="n1"),
-        suggestion("turned", "a/x.png", [9, 9, 1, 1], task="T", **new),
-        suggestion("no box", "a/x.png", [1, 1, float("nan"), 9], task="T", **new),
-    ]
-    # Accepted with another box, sent so, and taken back later: it stands on CVAT all the same.
-    entries = [accept("old", points=[1, 1, 9, 9]), {"suggestion_id": "old", "verdict": "undo"}]
-    sent = pushed_places({"old"}, [old, found[1]], entries)
-    assert sent == [{"_id": "old", "img_path": "a/x.png", "points": [1, 1, 9, 9]}]
-    plan = plan_push(
-        found,
-        {one["_id"]: accept(one["_id"]) for one in found},
-        make_snapshot([("a/x.png", "T"), ("a/y.png", "T")]),
-        store,
-        model="m",
-        classes=CLASSES,
-        now=NOON,
-        pushed_places=sent,
-    )
-    assert [shape.suggestion_id for shape in plan.tasks[0].shapes] == ["twin of z", "z", "other frame"]
-    told = plan.summary()
-    for name in ("again", "turned"):
-        assert f"suggestion {name} on a/x.png: a box was sent there before (suggestion old); not sent again" in told
-    assert "suggestion carried on a/x.png: suggestion z of another look lies there and is sent; this one" in told
-    assert "suggestion no box on a/x.png: " in told
-
-
-def test_plan__name_too_long(tmp_path: Path) -> None:
-    with pytest.raises(CvatError, match="up to 256 characters"):
-        two_frame_plan(tmp_path, task_prefix="x" * 250)
-
-
 # -- sending ---------------------------------------------------------------------------------------------------------
 
 
@@ -235,7 +78,7 @@ def test_dry_run_sends_nothing(server: StandIn, client: CvatClient, plan: PushPl
 
 
 def test_nothing_accepted(client: CvatClient, tmp_path: Path) -> None:
-    plan = small_plan(tmp_path, {"verdict": "reject"})
+    plan = two_frame_plan(tmp_path, already_pushed={"s1", "s2", "s3", "s4"})
     with pytest.raises(CvatError, match="nothing to push"):
         send(plan, client, journal=MemoryJournal(), confirm=True)
 
@@ -513,3 +356,129 @@ def test_push__other_image_on_the_server(client: CvatClient, plan: PushPlan) -> 
     Image.new("RGB", (10, 10)).save(file)
     with pytest.raises(CvatError, match="10 x 10 there, 64 x 48 here"):
         send(plan, client, journal=MemoryJournal(), confirm=True)
+
+
+# -- jobs, a share, and names that are no friends --------------------------------------------------------------------
+
+
+def test_push__boxes_go_job_by_job(server: StandIn, client: CvatClient, plan: PushPlan) -> None:
+    """A server that cuts tasks into jobs of one frame each."""
+
+    def cut(world: World) -> None:
+        for task in world.tasks.values():
+            task.segment_size = 1
+
+    server.faults.append(Fault("GET", "/requests/", kind="hook", hook=cut, times=100))
+    send(plan, client, journal=MemoryJournal(), confirm=True)
+    assert arrived(server) == EXPECTED
+    assert [len(job.shapes) for job in server.world.jobs.values()] == [2, 1, 1]
+    sent = [path for method, path in server.log if method == "PATCH"]
+    assert sent == [f"/api/jobs/{number}/annotations?action=create" for number in (1, 2, 3)]
+
+
+def test_push__jobs_that_overlap_get_a_box_once(server: StandIn, client: CvatClient, plan: PushPlan) -> None:
+    def overlap(world: World) -> None:
+        first = world.jobs_of(1)[0]
+        second = type(first)(world.next_id("job"), 1, 1, 1, first.created, first.updated)
+        world.jobs[second.id] = second
+
+    server.faults.append(Fault("GET", "/jobs", kind="hook", hook=overlap))
+    send(plan, client, journal=MemoryJournal(), confirm=True)
+    assert arrived(server) == EXPECTED
+
+
+def test_push__frames_without_a_job_are_told(server: StandIn, client: CvatClient, plan: PushPlan) -> None:
+    def shorten(world: World) -> None:
+        world.jobs_of(1)[0].stop = 0
+
+    server.faults.append(Fault("GET", "/jobs", kind="hook", hook=shorten))
+    with pytest.raises(CvatError, match=r"has no job for frames 1; look at its jobs in CVAT"):
+        send(plan, client, journal=MemoryJournal(), confirm=True)
+    assert stored_shapes(server) == []
+
+
+def test_push__requests_of_no_boxes(client: CvatClient, plan: PushPlan) -> None:
+    with pytest.raises(CvatError, match="shapes_per_request must be at least 1; got 0"):
+        send(plan, client, journal=MemoryJournal(), confirm=True, shapes_per_request=0)
+
+
+@pytest.mark.parametrize("below", ["", "field/2026"])
+def test_push__images_of_a_share_are_named_and_not_uploaded(
+    server: StandIn, client: CvatClient, plan: PushPlan, tmp_path: Path, below: str
+) -> None:
+    root = tmp_path / "images"
+    names = {frame.img_path: f"{below}/{frame.img_path}".lstrip("/") for task in plan.tasks for frame in task.frames}
+    server.world.share |= {name: (root / img_path).read_bytes() for img_path, name in names.items()}
+    send(plan, client, journal=MemoryJournal(), confirm=True, share=Share({root: below}))
+    there = {frame.name for task in server.world.tasks.values() if task.data for frame in task.data.frames}
+    assert there == set(names.values())
+    assert {(shape["image"], *shape["points"]) for shape in stored_shapes(server)} == {
+        (names[shape.img_path], *shape.points) for task in plan.tasks for shape in task.shapes
+    }
+    assert not any("Upload" in path for _, path in server.log)
+    assert sum(path.endswith("/data") for _, path in server.writes) == 2
+
+
+def test_push__begun_with_uploads_goes_on_with_a_share(
+    server: StandIn, client: CvatClient, plan: PushPlan, tmp_path: Path
+) -> None:
+    journal = MemoryJournal()
+    server.faults.append(Fault("PATCH", SHAPES, kind="drop_before"))
+    with pytest.raises(NoAnswerError):
+        send(plan, client, journal=journal, confirm=True)
+    root = tmp_path / "images"
+    server.world.share |= {"day/1L/GH2/img2.png": (root / "day/1L/GH2/img2.png").read_bytes()}
+    send(plan, client, journal=journal, confirm=True, share=Share({root: ""}))
+    assert len(stored_shapes(server)) == 4
+
+
+def test_push__a_share_that_the_server_does_not_see(
+    server: StandIn, client: CvatClient, plan: PushPlan, tmp_path: Path
+) -> None:
+    with pytest.raises(CvatError, match=r"No such file.*Does the server have these files in its share"):
+        send(plan, client, journal=MemoryJournal(), confirm=True, share=Share({tmp_path / "images": ""}))
+    assert server.world.tasks == {}
+
+
+def test_share__which_files_it_has(tmp_path: Path) -> None:
+    share = Share({tmp_path: "all", tmp_path / "near": ""})
+    assert share.server_file(tmp_path / "a" / "x.png") == "all/a/x.png"
+    assert share.server_file(tmp_path / "near" / "x.png") == "x.png"
+    assert share.server_file(tmp_path / "near" / ".." / "x.png") is None
+    assert share.server_file(Path("/elsewhere/x.png")) is None
+    assert share.server_file(tmp_path / ("long" * 300)) is None
+    with pytest.raises(CvatError, match=r"'\.\./etc' for .* leads out of the share"):
+        Share({tmp_path: "../etc"})
+
+
+def test_share__all_images_or_none(plan: PushPlan, tmp_path: Path) -> None:
+    frames = plan.tasks[0].frames
+    folder = tmp_path / "images" / "day" / "1L"
+    assert list(Share({folder: ""}).server_files(frames).values()) == ["GH1/img10.png", "GH1/img2.png"]
+    assert Share({frames[0].file: ""}).server_files(frames) == {}
+    assert Share({folder: ""}, least_frames=3).server_files(frames) == {}
+
+
+HOSTILE = ("<script>alert(1)</script>", "=HYPERLINK(1)", "a\u202eb", "'; drop table --", "Ünkraut €")
+
+
+def test_push__hostile_label_task_and_file_names_are_text(server: StandIn, client: CvatClient, tmp_path: Path) -> None:
+    names = [f"d/{name.replace('/', '_')}.png" for name in HOSTILE]
+    found = [
+        suggestion(f"s{place}", names[place], [1, 1, 9, 9], task=f"T {label}", object_class=label)
+        for place, label in enumerate(HOSTILE)
+    ]
+    plan = plan_push(
+        found,
+        {one["_id"]: accept(one["_id"]) for one in found},
+        make_snapshot([(one["img_path"], one["task_name"]) for one in found]),
+        make_images(tmp_path, names),
+        model="m",
+        classes=HOSTILE,
+    )
+    send(plan, client, journal=MemoryJournal(), confirm=True)
+    assert sorted(shape["label"] for shape in stored_shapes(server)) == sorted(HOSTILE)
+    assert {shape["task"].split("_")[-1].removeprefix("T ") for shape in stored_shapes(server)} >= {"=HYPERLINK(1)"}
+    shown = plan.table().to_html()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown

@@ -126,6 +126,15 @@ class CvatClient(Session):
             told = answer.data
         return str(self.checked(told, f"the upload to task {task_id}", "rq_id")["rq_id"])
 
+    def attach(self, task_id: int, server_files: Sequence[str]) -> str:
+        """Have the server take images from its mounted share; returns the id of its background request.
+
+        Args:
+            server_files: paths below the share's root; they become the names of the frames.
+        """
+        body = {"server_files": list(server_files), "image_quality": IMAGE_QUALITY, "use_cache": True}
+        return str(self.ask("POST", f"tasks/{task_id}/data", "rq_id", body=body)["rq_id"])
+
     def upload_request(self, task_id: int) -> Document | None:
         """The background request that reads a task's images, or None when there was none (or it is forgotten)."""
         found = self.list_all("requests", sort=None, task_id=task_id, action="create", target="task")

@@ -13,6 +13,7 @@ from obdb_lib.cvat.names import named_files
 from obdb_lib.cvat.push_journal import PushJournal, kept_by_undo, same_server, since_undone
 from obdb_lib.cvat.push_plan import PlannedShape, PlannedTask, PushPlan
 from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST, ShapeSender, some
+from obdb_lib.cvat.share import Share
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Task
 from obdb_lib.records import Document
@@ -46,9 +47,11 @@ class TaskPush:
         bar: Task,
         *,
         shapes_per_request: int = SHAPES_PER_REQUEST,
+        share: Share | None = None,
     ) -> None:
         self.plan, self.task, self.client, self.journal = plan, task, client, journal
         self.project_id, self.bar, self.shapes_per_request = project_id, bar, shapes_per_request
+        self.server_files = share.server_files(task.frames) if share else {}
         noted = journal.entries(task.source_task)
         self._refuse_what_an_undo_kept([entry for entry in noted if entry["push_id"] == plan.push_id])
         self.entries = _own_or_unfinished(noted, plan, client.url)
@@ -179,15 +182,22 @@ class TaskPush:
         self._note("delete", "after", task_id=task_id)
 
     def _upload(self, task_id: int) -> None:
-        """Upload the images; when the server refuses them, the empty task is deleted."""
+        """Upload the images, or name them in the share; when the server refuses them, the empty task is deleted."""
         self._note("upload", "before", task_id=task_id, frames=len(self.task.frames))
         try:
             with ExitStack() as stack:
-                files = named_files([(frame.file, frame.upload_name) for frame in self.task.frames], stack)
-                self.client.wait(self.client.upload(task_id, files))
+                if self.server_files:
+                    request = self.client.attach(task_id, list(self.server_files.values()))
+                else:
+                    files = named_files([(frame.file, frame.upload_name) for frame in self.task.frames], stack)
+                    request = self.client.upload(task_id, files)
+                self.client.wait(request)
         except RefusedError as error:
             self._take_back(task_id)
-            raise CvatError(f"the images of {self.name!r} were not taken, so the task is not made: {error}") from error
+            hint = " Does the server have these files in its share, under these names?" if self.server_files else ""
+            raise CvatError(
+                f"the images of {self.name!r} were not taken, so the task is not made: {error}{hint}"
+            ) from error
         self._note("upload", "after", task_id=task_id)
 
     def _take_back(self, task_id: int) -> None:
@@ -199,23 +209,26 @@ class TaskPush:
     def _frame_numbers(self, task_id: int) -> dict[str, int]:
         """CVAT's number of each image path, by name: its order is by name and not that of the upload."""
         frames = self.client.meta(task_id)["frames"]
-        numbers: dict[str, int] = {}
-        for number, frame in enumerate(frames):
-            numbers.setdefault(str(frame["name"]).rsplit("/", 1)[-1], number)
+        numbers = {str(frame["name"]): number for number, frame in enumerate(frames)}
+        found: dict[str, int] = {}
         wrong = []
         for planned in self.task.frames:
-            place = numbers.get(planned.upload_name)
+            # An earlier try may have uploaded what this one would name in the share, or the other way round.
+            names = (self.server_files.get(planned.img_path, ""), planned.upload_name)
+            place = next((numbers[name] for name in names if name in numbers), None)
             if place is None:
                 wrong.append(f"{planned.upload_name} is not there")
             elif (frames[place]["width"], frames[place]["height"]) != (planned.width, planned.height):
                 size = f"{frames[place]['width']} x {frames[place]['height']}"
                 wrong.append(f"{planned.upload_name} is {size} there, {planned.width} x {planned.height} here")
+            else:
+                found[planned.img_path] = place
         if wrong:
             raise CvatError(
                 f"task {self.name!r} (id {task_id}) on CVAT does not hold the images of this push: {some(wrong)}. "
                 "Delete it there and run this step again; no box was sent to it."
             )
-        return {planned.img_path: numbers[planned.upload_name] for planned in self.task.frames}
+        return found
 
 
 def _own_or_unfinished(entries: list[Document], plan: PushPlan, server: str) -> list[Document]:

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -99,7 +100,7 @@ class StandIn:
         self.world = World(self.clock)
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"app": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Listener(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -209,6 +210,13 @@ class StandIn:
             message = f"Request was throttled. Expected available in {wait} seconds."
             raise Refusal(detail(message, 429, ("Retry-After", str(wait))))
         recent.append(now)
+
+
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is killed is no trouble of the server's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
