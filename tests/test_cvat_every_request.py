@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from obdb_lib.cvat.client import CvatClient
+from obdb_lib.cvat.client import CvatClient, NoAnswerError
 from obdb_lib.cvat.merge import merge, plan_merge
 from obdb_lib.cvat.push import PushPlan, pushed_suggestions, send, undo_push
 from obdb_lib.cvat.push_journal import merged_shapes
-from tests.cvat_server import KINDS, Runs, Scene, StandIn, every_request
+from tests.cvat_server import KINDS, Fault, Runs, Scene, StandIn, every_request
 from tests.cvat_server.helpers import MemoryJournal, log_in, stored_shapes, two_frame_plan
 from tests.cvat_server.merge_world import PREFIX, add, shapes_of, verified_world
 from tests.cvat_server.world import World
@@ -102,6 +102,30 @@ def test_push(plan: PushPlan, kind: str) -> None:
         assert set(told) >= {shape["id"] for shape in stored_shapes(server)}
 
     counted(kind, every_request(make, [kind], each=each))
+
+
+@pytest.mark.parametrize("delay", [0, 3, 6, 9])
+def test_push__a_server_that_does_late_what_was_given_up(plan: PushPlan, delay: int) -> None:
+    """So many requests later, when the repeat has already looked: a task or boxes would be there twice."""
+
+    def make(server: StandIn) -> Scene:
+        journal = MemoryJournal()
+        return Scene(lambda: send(plan, log_in(server), journal=journal, confirm=True, shapes_per_request=2))
+
+    runs = every_request(make, ["late"], delay=delay, skip=lambda method, path: method == "GET")
+    assert runs.count > 10
+
+
+def test_push__what_is_done_late_even_after_the_repeat_goes_at_the_next_one(plan: PushPlan) -> None:
+    with StandIn() as server:
+        journal = MemoryJournal()
+        server.faults.append(Fault("PATCH", "annotations", kind="late", delay=12))
+        with pytest.raises(NoAnswerError):
+            send(plan, log_in(server), journal=journal, confirm=True)
+        send(plan, log_in(server), journal=journal, confirm=True)
+        assert len(stored_shapes(server)) == 7, "three boxes twice"
+        send(plan, log_in(server), journal=journal, confirm=True)
+        assert len(stored_shapes(server)) == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -53,7 +53,7 @@ def test_push__images_of_a_share_are_named_and_not_uploaded(
         (names[shape.img_path], *shape.points) for task in plan.tasks for shape in task.shapes
     }
     assert not any("Upload" in path for _, path in server.log)
-    assert sum(path.endswith("/data") for _, path in server.writes) == 2
+    assert sum(path.endswith("/data/") for _, path in server.writes) == 2
 
 
 def test_push__begun_with_uploads_goes_on_with_a_share(

@@ -133,7 +133,7 @@ class CvatClient(Session):
             server_files: paths below the share's root; they become the names of the frames.
         """
         body = {"server_files": list(server_files), "image_quality": IMAGE_QUALITY, "use_cache": True}
-        return str(self.ask("POST", f"tasks/{task_id}/data", "rq_id", body=body)["rq_id"])
+        return str(self.ask("POST", f"tasks/{task_id}/data/", "rq_id", body=body)["rq_id"])
 
     def upload_request(self, task_id: int) -> Document | None:
         """The background request that reads a task's images, or None when there was none (or it is forgotten)."""

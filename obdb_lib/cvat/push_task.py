@@ -89,6 +89,7 @@ class TaskPush:
         )
         wanted = {shape.suggestion_id: _document(shape, numbers, labels) for shape in self.task.shapes}
         sent, there = sender.send(wanted)
+        self._delete_late_twins(task_id)
         self._note("verified", "after", task_id=task_id, suggestion_ids=sorted(wanted))
         url = self.client.task_url(task_id)
         return PushedTask(self.name, self.task.source_task, task_id, url, len(self.task.frames), sent, there)
@@ -139,13 +140,16 @@ class TaskPush:
             if entry["step"] == "create":
                 pending = entry["phase"] == "before"
                 made = None if pending else int(entry["task_id"])
-            elif entry["step"] == "delete" and entry["phase"] == "after":
+            elif entry["step"] == "delete" and entry["phase"] == "after" and entry["task_id"] == made:
                 made = None
         if made is not None:
             found = self.client.task(made)
             if found is not None:
                 return found, True
         same = self.client.tasks(self.name)
+        filled = [task for task in same if task.get("size")]
+        if len(same) > 1 and len(filled) < 2 and self._creation_unsure():
+            same = filled or same[:1]  # the others came late, and are empty: _delete_late_twins
         if len(same) > 1:
             numbers = ", ".join(str(task["id"]) for task in same)
             raise CvatError(
@@ -163,6 +167,18 @@ class TaskPush:
         }
         if makers and self.plan.push_id not in makers:
             self._note("create", "after", task_id=task_id)
+
+    def _creation_unsure(self) -> bool:
+        """Whether this push once asked for its task and never learned whether it was made."""
+        phases = [entry["phase"] for entry in self.entries if entry["step"] == "create"]
+        return phases.count("before") > phases.count("after")
+
+    def _delete_late_twins(self, task_id: int) -> None:
+        """Take away empty tasks that the server made after all, when this push had given up and made another one."""
+        if self._creation_unsure():
+            for task in self.client.tasks(self.name):
+                if int(task["id"]) != task_id and not task.get("size"):
+                    self._delete(int(task["id"]))
 
     def _reading_ends_well(self, task_id: int) -> bool:
         """Whether the server is still reading images of an earlier try and gets through."""

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import accounts, annotations, data, tasks
 from .answers import Answer, Refusal, detail, forbidden, no_such_url, server_error
-from .faults import Fault, Late
+from .faults import LATE, Fault, Late
 from .request import Request
 from .world import User, World
 
@@ -99,6 +99,7 @@ class StandIn:
     def __post_init__(self) -> None:
         self.world = World(self.clock)
         self._lock = threading.Lock()
+        self._late: list[list[Any]] = []
         handler = type("Handler", (_Handler,), {"app": self})
         self._server = _Listener(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -133,7 +134,20 @@ class StandIn:
                 except Refusal as refusal:
                     return refusal.answer
 
-            return fault.carry_out(self.world, body, act) if fault else act(body)
+            if fault and fault.kind == LATE:
+                self._late.append([fault.delay, act, body])
+            answer = fault.carry_out(self.world, body, act) if fault else act(body)
+            self._work_on()
+            return answer
+
+    def _work_on(self) -> None:
+        """What clients have given up is done all the same, when its time has come."""
+        for waiting in list(self._late):
+            if waiting[0] == 0:
+                self._late.remove(waiting)
+                waiting[1](waiting[2])
+            else:
+                waiting[0] -= 1
 
     def _dispatch(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         parts = urlsplit(target)
