@@ -226,3 +226,15 @@ def test_push__other_image_on_the_server(client: CvatClient, plan: PushPlan) -> 
     Image.new("RGB", (10, 10)).save(file)
     with pytest.raises(CvatError, match="10 x 10 there, 64 x 48 here"):
         send(plan, client, journal=MemoryJournal(), confirm=True)
+
+
+def test_push__boxes_that_arrived_unseen_are_not_sent_again(
+    server: StandIn, client: CvatClient, plan: PushPlan
+) -> None:
+    journal = MemoryJournal()
+    server.faults.append(Fault("PATCH", SHAPES, kind="drop_after"))
+    with pytest.raises(NoAnswerError):
+        send(plan, client, journal=journal, confirm=True)
+    result = send(plan, client, journal=journal, confirm=True)
+    assert [(task.sent, task.already_there) for task in result.tasks] == [(0, 3), (1, 0)]
+    assert sum("annotations" in path for _, path in server.writes) == 2, "one request a task, and nothing to delete"
