@@ -169,8 +169,12 @@ class CvatClient(Session):
         """All annotations of a task: ``{tags, shapes, tracks, ...}``."""
         return self.ask("GET", f"tasks/{task_id}/annotations", "shapes")
 
-    def jobs(self, task_id: int) -> list[Document]:
-        """Jobs of a task, oldest first, each with ``start_frame`` and ``stop_frame``, which are both included."""
+    def job_annotations(self, job_id: int) -> Document:
+        """All annotations of a job: ``{tags, shapes, tracks, ...}``."""
+        return self.ask("GET", f"jobs/{job_id}/annotations", "shapes")
+
+    def jobs(self, task_id: int | None = None) -> list[Document]:
+        """Jobs of a task, or all that the account sees, oldest first."""
         return self.list_all("jobs", task_id=task_id)
 
     def add_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> list[Document]:
