@@ -126,6 +126,15 @@ class CvatClient(Session):
             told = answer.data
         return str(self.checked(told, f"the upload to task {task_id}", "rq_id")["rq_id"])
 
+    def attach(self, task_id: int, server_files: Sequence[str]) -> str:
+        """Have the server take images from its mounted share; returns the id of its background request.
+
+        Args:
+            server_files: paths below the share's root; they become the names of the frames.
+        """
+        body = {"server_files": list(server_files), "image_quality": IMAGE_QUALITY, "use_cache": True}
+        return str(self.ask("POST", f"tasks/{task_id}/data/", "rq_id", body=body)["rq_id"])
+
     def upload_request(self, task_id: int) -> Document | None:
         """The background request that reads a task's images, or None when there was none (or it is forgotten)."""
         found = self.list_all("requests", sort=None, task_id=task_id, action="create", target="task")
@@ -168,14 +177,19 @@ class CvatClient(Session):
         """Jobs of a task, or all that the account sees, oldest first."""
         return self.list_all("jobs", task_id=task_id)
 
-    def add_shapes(self, task_id: int, shapes: Sequence[Document]) -> list[Document]:
-        """Add shapes and give back those that the server stored, which can be fewer: compare."""
-        body = {"shapes": list(shapes)}
-        return list(self.ask("PATCH", f"tasks/{task_id}/annotations", "shapes", body=body, action="create")["shapes"])
+    def add_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> list[Document]:
+        """Add shapes and give back those that the server stored, which can be fewer: compare.
 
-    def delete_shapes(self, task_id: int, shapes: Sequence[Document]) -> None:
+        Args:
+            job_id: the job that owns the frames of the shapes; None leaves it to the server to find each one's job.
+        """
+        path, body = _annotations_of(task_id, job_id), {"shapes": list(shapes)}
+        return list(self.ask("PATCH", path, "shapes", body=body, action="create")["shapes"])
+
+    def delete_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> None:
         """Delete shapes as they were read from the server (id, type, label_id and frame are needed)."""
-        self.request("PATCH", f"tasks/{task_id}/annotations", body={"shapes": list(shapes)}, action="delete")
+        path, body = _annotations_of(task_id, job_id), {"shapes": list(shapes)}
+        self.ask("PATCH", path, "shapes", body=body, action="delete")
 
 
 def connect(access: CvatAccess, *, sleep: Callable[[float], None] = time.sleep) -> CvatClient:
@@ -206,6 +220,10 @@ def connect(access: CvatAccess, *, sleep: Callable[[float], None] = time.sleep) 
     client.user = str(client.ask("GET", "users/self", "username")["username"])
     logger.info("CVAT %s at %s as %s", about["version"], client.url, client.user)
     return client
+
+
+def _annotations_of(task_id: int, job_id: int | None) -> str:
+    return f"tasks/{task_id}/annotations" if job_id is None else f"jobs/{job_id}/annotations"
 
 
 def _authenticate(client: CvatClient, sdk: SdkClient, access: CvatAccess) -> None:

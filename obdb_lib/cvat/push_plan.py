@@ -16,6 +16,7 @@ from obdb_lib.candidates import BAD_LOCATION, MISSING, SPURIOUS, SWAPPED_CLASS
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
 from obdb_lib.cvat.push_once import sent_once
+from obdb_lib.cvat.push_shapes import DECIMALS, some
 from obdb_lib.errors import CvatError, FrameError
 from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Document, Problem, TaskRecord, check_task, make_annotation, make_task
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 MAX_TASK_NAME = 256
 """CVAT's limit."""
-DECIMALS = 2
-"""Of a pixel, in what is sent: CVAT's own XML has no more."""
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,21 @@ class PushPlan:
             row |= {"frames": len(task.frames), "boxes": len(task.shapes)}
             rows.append(row | {name: counts[name] for name in self.classes})
         return pd.DataFrame(rows, columns=["task", "source_task", "frames", "boxes", *self.classes])
+
+    def records(self) -> list[Document]:
+        """The boxes in the form of suggestions, for pictures: _id, img_path, task_name, object_class, points, score."""
+        return [
+            {
+                "_id": shape.suggestion_id,
+                "img_path": shape.img_path,
+                "task_name": task.source_task,
+                "object_class": shape.object_class,
+                "points": list(shape.points),
+                "score": shape.score,
+            }
+            for task in self.tasks
+            for shape in task.shapes
+        ]
 
     def summary(self) -> str:
         """One sentence, a line for each problem, and the first corrections that are not sent."""
@@ -294,9 +307,3 @@ def _task_name(name: str) -> str:
             "task_prefix or model name."
         )
     return name
-
-
-def some(items: Sequence[str]) -> str:
-    """The first few of a list, for an error."""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return "; ".join(items[:SHOWN]) + more
