@@ -482,16 +482,13 @@ def test_push__copies_of_a_late_first_try_are_taken_away(server: StandIn, client
     assert arrived(server) == EXPECTED
 
 
-def test_push__large_task_goes_in_parts(
-    server: StandIn, client: CvatClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("obdb_lib.cvat.push_task.SHAPES_PER_REQUEST", 2)
+def test_push__large_task_goes_in_parts(server: StandIn, client: CvatClient, tmp_path: Path) -> None:
     journal = MemoryJournal()
     server.faults.append(Fault("PATCH", SHAPES, kind="drop_after", skip=1))
     plan = two_frame_plan(tmp_path)
     with pytest.raises(NoAnswerError):
-        send(plan, client, journal=journal, confirm=True)
-    send(plan, client, journal=journal, confirm=True)
+        send(plan, client, journal=journal, confirm=True, shapes_per_request=2)
+    send(plan, client, journal=journal, confirm=True, shapes_per_request=2)
     assert arrived(server) == EXPECTED
 
 

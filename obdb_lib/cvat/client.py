@@ -160,14 +160,23 @@ class CvatClient(Session):
         """All annotations of a task: ``{tags, shapes, tracks, ...}``."""
         return self.ask("GET", f"tasks/{task_id}/annotations", "shapes")
 
-    def add_shapes(self, task_id: int, shapes: Sequence[Document]) -> list[Document]:
-        """Add shapes and give back those that the server stored, which can be fewer: compare."""
-        body = {"shapes": list(shapes)}
-        return list(self.ask("PATCH", f"tasks/{task_id}/annotations", "shapes", body=body, action="create")["shapes"])
+    def jobs(self, task_id: int) -> list[Document]:
+        """Jobs of a task, oldest first, each with ``start_frame`` and ``stop_frame``, which are both included."""
+        return self.list_all("jobs", task_id=task_id)
 
-    def delete_shapes(self, task_id: int, shapes: Sequence[Document]) -> None:
+    def add_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> list[Document]:
+        """Add shapes and give back those that the server stored, which can be fewer: compare.
+
+        Args:
+            job_id: the job that owns the frames of the shapes; None leaves it to the server to find each one's job.
+        """
+        path, body = _annotations_of(task_id, job_id), {"shapes": list(shapes)}
+        return list(self.ask("PATCH", path, "shapes", body=body, action="create")["shapes"])
+
+    def delete_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> None:
         """Delete shapes as they were read from the server (id, type, label_id and frame are needed)."""
-        self.request("PATCH", f"tasks/{task_id}/annotations", body={"shapes": list(shapes)}, action="delete")
+        path, body = _annotations_of(task_id, job_id), {"shapes": list(shapes)}
+        self.ask("PATCH", path, "shapes", body=body, action="delete")
 
 
 def connect(access: CvatAccess, *, sleep: Callable[[float], None] = time.sleep) -> CvatClient:
@@ -198,6 +207,10 @@ def connect(access: CvatAccess, *, sleep: Callable[[float], None] = time.sleep) 
     client.user = str(client.ask("GET", "users/self", "username")["username"])
     logger.info("CVAT %s at %s as %s", about["version"], client.url, client.user)
     return client
+
+
+def _annotations_of(task_id: int, job_id: int | None) -> str:
+    return f"tasks/{task_id}/annotations" if job_id is None else f"jobs/{job_id}/annotations"
 
 
 def _authenticate(client: CvatClient, sdk: SdkClient, access: CvatAccess) -> None:

@@ -26,14 +26,15 @@ def match_labels(wanted: Iterable[str], labels: Sequence[Document], *, where: st
         CvatError: names that are not there, each with the nearest one that is.
     """
     ids = {name: number for number, name in names_by_id(labels).items()}
-    missing = sorted(set(wanted) - set(ids))
+    names = set(wanted)
+    missing = sorted(names - set(ids))
     if missing:
         raise CvatError(
             f"{where} has no label {', '.join(_with_nearest(name, list(ids)) for name in missing)}; it has "
             f"{', '.join(sorted(ids)) or 'none at all'}. Add the label in CVAT or change the class, then run this step "
             "again; nothing was sent."
         )
-    return {name: ids[name] for name in set(wanted)}
+    return {name: ids[name] for name in names}
 
 
 def _with_nearest(name: str, known: list[str]) -> str:

@@ -45,6 +45,23 @@ def paths_by_name(img_paths: Iterable[str]) -> dict[str, str]:
     return {name: img_path for name, img_path in found.items() if name not in shared}
 
 
+def img_path_of(name: str, task_name: str) -> str:
+    """Path of a frame by its name on CVAT: that name where it has folders, else with the task's name in front, because
+    two tasks may well have different images of one name."""
+    return name if "/" in name else f"{task_name.replace('/', '_')}/{name}"
+
+
+def frame_names(name: str, task_name: str) -> set[str]:
+    """All names that a push gives to an image which a task of this name has under ``name``."""
+    img_paths = (name, img_path_of(name, task_name))
+    return {name, *map(upload_name, img_paths), *map(hashed_name, img_paths)}
+
+
+def last_part(name: str) -> str:
+    """The image's own name, without folders of either writing: the weakest sign that two frames are one."""
+    return name.rsplit("/", 1)[-1].rsplit(SEPARATOR, 1)[-1]
+
+
 def named_files(files: Iterable[tuple[Path, str]], stack: ExitStack) -> list[Path]:
     """Files that really have the given names; others get a second name (or a copy) until ``stack`` is closed."""
     folder: Path | None = None

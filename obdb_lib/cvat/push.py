@@ -6,20 +6,20 @@ first and then looks at the server: tasks and shapes that are there are not made
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.labels import match_labels
-from obdb_lib.cvat.push_journal import PushJournal, StoreJournal
+from obdb_lib.cvat.push_journal import PushJournal, StoreJournal, pushed_suggestions
 from obdb_lib.cvat.push_once import pushed_places
 from obdb_lib.cvat.push_plan import PlannedTask, PushPlan, plan_push
+from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST
 from obdb_lib.cvat.push_task import PushedTask, TaskPush
+from obdb_lib.cvat.undo import UndoneTask, UndoResult, undo_push
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Progress, track
-from obdb_lib.records import Document
 
 __all__ = [
     "PlannedTask",
@@ -28,10 +28,13 @@ __all__ = [
     "PushResult",
     "PushedTask",
     "StoreJournal",
+    "UndoResult",
+    "UndoneTask",
     "plan_push",
     "pushed_places",
     "pushed_suggestions",
     "send",
+    "undo_push",
 ]
 
 
@@ -60,6 +63,7 @@ def send(
     journal: PushJournal,
     confirm: bool = False,
     project_id: int | None = None,
+    shapes_per_request: int = SHAPES_PER_REQUEST,
     progress: Progress | None = None,
 ) -> PushResult:
     """Make the planned tasks on CVAT; run it again after an accident and it goes on where it stopped.
@@ -67,6 +71,7 @@ def send(
     Args:
         confirm: must be True; without it nothing is sent.
         project_id: put the tasks into this project and use its labels; default are tasks with labels of their own.
+        shapes_per_request: boxes go job by job, at most so many in one request, at least 1.
 
     Raises:
         CvatError: not confirmed; a label that the project lacks (nothing is sent then); no answer or a refusal (run it
@@ -85,19 +90,6 @@ def send(
     pushed = []
     with track(progress, "push boxes to CVAT", plan.boxes) as bar:
         for task in plan.tasks:
-            pushed.append(TaskPush(plan, task, client, journal, project_id, bar).run())
+            push = TaskPush(plan, task, client, journal, project_id, bar, shapes_per_request=shapes_per_request)
+            pushed.append(push.run())
     return PushResult(plan.push_id, tuple(pushed))
-
-
-def pushed_suggestions(entries: Iterable[Document], *, server: str | None = None) -> set[str]:
-    """Ids of suggestions whose boxes are known to stand on CVAT, from journal entries of any pushes.
-
-    Args:
-        server: only on this one; on any when None.
-    """
-    done = [e for e in entries if e["step"] == "verified" and (server is None or _same(e["server"], server))]
-    return {str(number) for entry in done for number in entry.get("suggestion_ids", [])}
-
-
-def _same(first: str, second: str) -> bool:
-    return first.split("://")[-1].rstrip("/") == second.split("://")[-1].rstrip("/")

@@ -16,6 +16,7 @@ from obdb_lib.candidates import BAD_LOCATION, MISSING, SPURIOUS, SWAPPED_CLASS
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
 from obdb_lib.cvat.push_once import sent_once
+from obdb_lib.cvat.push_shapes import DECIMALS, some
 from obdb_lib.errors import CvatError, FrameError
 from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Document, Problem, TaskRecord, check_task, make_annotation, make_task
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 MAX_TASK_NAME = 256
 """CVAT's limit."""
-DECIMALS = 2
-"""Of a pixel, in what is sent: CVAT's own XML has no more."""
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -294,9 +292,3 @@ def _task_name(name: str) -> str:
             "task_prefix or model name."
         )
     return name
-
-
-def some(items: Sequence[str]) -> str:
-    """The first few of a list, for an error."""
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return "; ".join(items[:SHOWN]) + more

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,19 +10,14 @@ from datetime import UTC, datetime
 from obdb_lib.cvat.client import CvatClient, RefusedError
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import named_files
-from obdb_lib.cvat.push_journal import PushJournal
-from obdb_lib.cvat.push_plan import DECIMALS, PlannedShape, PlannedTask, PushPlan, some
+from obdb_lib.cvat.push_journal import PushJournal, kept_by_undo, same_server, since_undone
+from obdb_lib.cvat.push_plan import PlannedShape, PlannedTask, PushPlan
+from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST, ShapeSender, some
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Task
 from obdb_lib.records import Document
 
 logger = logging.getLogger(__name__)
-
-SHAPES_PER_REQUEST = 2000
-"""A tenth of what a real server took in 5 s; smaller requests lose less to a broken connection."""
-Key = tuple[int, int, tuple[float, ...]]
-"""Frame, label id and points: what makes two boxes the same."""
-Wanted = dict[str, tuple[PlannedShape, Document]]
 
 
 @dataclass(frozen=True)
@@ -51,23 +44,49 @@ class TaskPush:
         journal: PushJournal,
         project_id: int | None,
         bar: Task,
+        *,
+        shapes_per_request: int = SHAPES_PER_REQUEST,
     ) -> None:
         self.plan, self.task, self.client, self.journal = plan, task, client, journal
-        self.project_id, self.bar = project_id, bar
-        self.entries = _own_or_unfinished(journal.entries(task.source_task), plan, client.url)
+        self.project_id, self.bar, self.shapes_per_request = project_id, bar, shapes_per_request
+        noted = journal.entries(task.source_task)
+        self._refuse_what_an_undo_kept([entry for entry in noted if entry["push_id"] == plan.push_id])
+        self.entries = _own_or_unfinished(noted, plan, client.url)
         begun = next((entry for entry in self.entries if entry["step"] == "create"), None)
         self.name = str(begun["task_name"]) if begun else task.name  # a repeat is planned at another hour
 
+    def _refuse_what_an_undo_kept(self, own: list[Document]) -> None:
+        here = [entry for entry in own if same_server(entry["server"], self.client.url)]
+        kept = kept_by_undo(here) & {shape.suggestion_id for shape in self.task.shapes}
+        if kept:
+            raise CvatError(
+                f"push {self.plan.push_id} was undone, but {len(kept)} of its boxes still stand on CVAT because "
+                f"somebody changed them (suggestions {some(sorted(kept))}). Plan again, with already_pushed: it leaves "
+                "these out."
+            )
+
     def run(self) -> PushedTask:
         task_id = self._task_with_data()
+        self._take_over(task_id)
         numbers = self._frame_numbers(task_id)
         labels = match_labels(
             {shape.object_class for shape in self.task.shapes},
             self.client.labels(task_id=task_id),
             where=f"task {self.name!r}",
         )
-        wanted = {shape.suggestion_id: (shape, _document(shape, numbers, labels)) for shape in self.task.shapes}
-        sent, there = self._shapes(task_id, wanted)
+        sender = ShapeSender(
+            self.client,
+            task_id,
+            f"task {self.name!r} (id {task_id})",
+            note=lambda step, phase, **more: self._note(step, phase, task_id=task_id, **more),
+            entries=self.entries,
+            words={shape.suggestion_id: str(shape) for shape in self.task.shapes},
+            bar=self.bar,
+            shapes_per_request=self.shapes_per_request,
+        )
+        wanted = {shape.suggestion_id: _document(shape, numbers, labels) for shape in self.task.shapes}
+        sent, there = sender.send(wanted)
+        self._note("verified", "after", task_id=task_id, suggestion_ids=sorted(wanted))
         url = self.client.task_url(task_id)
         return PushedTask(self.name, self.task.source_task, task_id, url, len(self.task.frames), sent, there)
 
@@ -132,6 +151,16 @@ class TaskPush:
             )
         return (same[0], pending) if same else (None, False)
 
+    def _take_over(self, task_id: int) -> None:
+        """Note a task that an earlier plan made and left unfinished as this one's, so that an undo knows it."""
+        makers = {
+            entry["push_id"]
+            for entry in self.entries
+            if entry["step"] == "create" and entry["phase"] == "after" and entry["task_id"] == task_id
+        }
+        if makers and self.plan.push_id not in makers:
+            self._note("create", "after", task_id=task_id)
+
     def _reading_ends_well(self, task_id: int) -> bool:
         """Whether the server is still reading images of an earlier try and gets through."""
         request = self.client.upload_request(task_id)
@@ -188,84 +217,6 @@ class TaskPush:
             )
         return {planned.img_path: numbers[planned.upload_name] for planned in self.task.frames}
 
-    # -- boxes -------------------------------------------------------------------------------------------------------
-
-    def _shapes(self, task_id: int, wanted: Wanted) -> tuple[int, int]:
-        """Add the boxes that are not there yet; numbers of boxes sent and found."""
-        confirmed = self._confirmed(task_id) & set(wanted)
-        there = Counter(_key(shape) for shape in self.client.annotations(task_id)["shapes"])
-        there.subtract(_key(wanted[number][1]) for number in confirmed)
-        missing: list[str] = []
-        found: list[str] = []
-        for number, (_, document) in wanted.items():
-            if number in confirmed:
-                continue
-            key = _key(document)
-            (found if there[key] > 0 else missing).append(number)
-            there[key] -= 1
-        self.bar.advance(len(confirmed) + len(found))
-        for start in range(0, len(missing), SHAPES_PER_REQUEST):
-            self._send_part(task_id, missing[start : start + SHAPES_PER_REQUEST], wanted)
-        self._verify(task_id, wanted, checked={*missing, *found})
-        self._note("verified", "after", task_id=task_id, suggestion_ids=sorted(wanted))
-        return len(missing), len(confirmed) + len(found)
-
-    def _confirmed(self, task_id: int) -> set[str]:
-        """Suggestions whose boxes the server said to have stored; a person may have changed or deleted them since."""
-        return {
-            number
-            for entry in self.entries
-            if entry["step"] == "shapes" and entry["phase"] == "after" and entry["task_id"] == task_id
-            for number in entry["suggestion_ids"]
-        }
-
-    def _send_part(self, task_id: int, part: Sequence[str], wanted: Wanted) -> None:
-        self._note("shapes", "before", task_id=task_id, suggestion_ids=list(part))
-        answer = self.client.add_shapes(task_id, [wanted[number][1] for number in part])
-        stored = Counter(_key(shape) for shape in answer)
-        kept: list[str] = []
-        dropped: list[str] = []
-        for number in part:
-            key = _key(wanted[number][1])
-            (kept if stored[key] > 0 else dropped).append(number)
-            stored[key] -= 1
-        self._note("shapes", "after", task_id=task_id, suggestion_ids=kept)
-        self.bar.advance(len(kept))
-        if dropped:
-            raise self._lost(task_id, [wanted[number][0] for number in dropped])
-
-    def _verify(self, task_id: int, wanted: Wanted, *, checked: set[str]) -> None:
-        """Compare what the server has now with what it was sent; take away copies that a broken connection made."""
-        shapes = self.client.annotations(task_id)["shapes"]
-        there = Counter(_key(shape) for shape in shapes)
-        lost = []
-        for number in sorted(checked):
-            key = _key(wanted[number][1])
-            if there[key] <= 0:
-                lost.append(wanted[number][0])
-            there[key] -= 1
-        if lost:
-            raise self._lost(task_id, lost)
-        ours = Counter(_key(document) for _, document in wanted.values())
-        seen: Counter[Key] = Counter()
-        surplus = []
-        for shape in shapes:
-            key = _key(shape)
-            seen[key] += 1
-            if key in ours and seen[key] > ours[key] and shape.get("source") == "auto":
-                surplus.append(shape)
-        if surplus:
-            self._note("copies", "before", task_id=task_id, count=len(surplus))
-            self.client.delete_shapes(task_id, surplus)
-            self._note("copies", "after", task_id=task_id, count=len(surplus))
-
-    def _lost(self, task_id: int, shapes: Sequence[PlannedShape]) -> CvatError:
-        return CvatError(
-            f"CVAT answered without an error but did not keep {len(shapes)} boxes of task {self.name!r} (id "
-            f"{task_id}): {some([str(shape) for shape in shapes])}. It does so with boxes on frames that the task does "
-            "not have; look at the task's frames, then run this step again."
-        )
-
 
 def _own_or_unfinished(entries: list[Document], plan: PushPlan, server: str) -> list[Document]:
     """Notes to go on from: of this very plan, else of an earlier one of the same model and data that was cut off.
@@ -273,12 +224,12 @@ def _own_or_unfinished(entries: list[Document], plan: PushPlan, server: str) -> 
     A plan made after more boxes were accepted goes on in the task that its predecessor left unfinished; a finished
     predecessor has nothing to go on with. Ids mean nothing on another server.
     """
-    here = [entry for entry in entries if entry["server"] == server]
+    here = [entry for entry in entries if same_server(entry["server"], server)]
     own = [entry for entry in here if entry["push_id"] == plan.push_id]
     if own:
-        return own
+        return since_undone(own)
     alike = [e for e in here if (e["model"], e["snapshot_id"]) == (plan.model, plan.snapshot_id)]
-    closed = max((place for place, entry in enumerate(alike) if entry["step"] == "verified"), default=-1)
+    closed = max((place for place, entry in enumerate(alike) if entry["step"] in ("verified", "undone")), default=-1)
     return alike[closed + 1 :]
 
 
@@ -294,8 +245,3 @@ def _document(shape: PlannedShape, numbers: dict[str, int], labels: dict[str, in
         "z_order": 0,
         "attributes": [],
     }
-
-
-def _key(shape: Document) -> Key:
-    points = tuple(round(float(value), DECIMALS) for value in shape["points"])
-    return int(shape["frame"]), int(shape["label_id"]), points
