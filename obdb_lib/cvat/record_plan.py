@@ -11,7 +11,8 @@ import pandas as pd
 from obdb_lib.cache import content_hash
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import hashed_name, upload_name
-from obdb_lib.cvat.push_plan import DECIMALS, MAX_TASK_NAME, PlannedFrame, some
+from obdb_lib.cvat.push_plan import MAX_TASK_NAME, PlannedFrame
+from obdb_lib.cvat.push_shapes import DECIMALS, some
 from obdb_lib.errors import CvatError, FrameError
 from obdb_lib.frames import FrameStore
 from obdb_lib.images import UNREADABLE, upright_size

@@ -7,8 +7,6 @@ that this upload did not make is left alone.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +16,8 @@ import pandas as pd
 from obdb_lib.cvat.client import CvatClient, RefusedError
 from obdb_lib.cvat.labels import match_labels
 from obdb_lib.cvat.names import named_files
-from obdb_lib.cvat.push_journal import PushJournal
-from obdb_lib.cvat.push_plan import DECIMALS, some
-from obdb_lib.cvat.push_task import SHAPES_PER_REQUEST
+from obdb_lib.cvat.push_journal import PushJournal, same_server, since_undone
+from obdb_lib.cvat.push_shapes import ShapeSender, some
 from obdb_lib.cvat.record_plan import RecordPlan, RecordTask, shape_document
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Progress, Task, track
@@ -30,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 MODEL = "annotations"
 """In the journal, where a push names its model."""
-Key = tuple[str, int, int, tuple[float, ...]]
-"""Type, frame, label id and points: what makes two shapes the same."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,8 @@ class _Upload:
 
     def __init__(self, task: RecordTask, client: CvatClient, journal: PushJournal, bar: Task) -> None:
         self.task, self.client, self.journal, self.bar = task, client, journal, bar
-        entries = journal.entries(task.name)
-        self.entries = [one for one in entries if (one["push_id"], one["server"]) == (task.push_id, client.url)]
+        own = [entry for entry in journal.entries(task.name) if entry["push_id"] == task.push_id]
+        self.entries = since_undone([entry for entry in own if same_server(entry["server"], client.url)])
 
     def run(self) -> UploadedTask:
         found, ours = self._existing()
@@ -108,15 +103,14 @@ class _Upload:
             number = int(found["id"])
             self.bar.advance(len(self.task.shapes))
             return UploadedTask(self.task.name, number, self.client.task_url(number), 0, 0, 0, skipped=True)
-        if found is not None and self._step("verified", int(found["id"])):
-            sent, task_id = 0, int(found["id"])  # finished before; what people changed since is theirs
+        if found is not None and self._finished(int(found["id"])):  # what people changed since is theirs
+            task_id, counts = int(found["id"]), (0, len(self.task.shapes))
             self.bar.advance(len(self.task.shapes))
         else:
             task_id = self._task_with_data(found)
-            sent = self._shapes(task_id, self._documents(task_id))
-        there = len(self.task.shapes) - sent
+            counts = self._shapes(task_id, self._documents(task_id))
         url = self.client.task_url(task_id)
-        return UploadedTask(self.task.name, task_id, url, len(self.task.frames), sent, there)
+        return UploadedTask(self.task.name, task_id, url, len(self.task.frames), *counts)
 
     def _note(self, step: str, phase: str, **more: object) -> None:
         entry: Document = {
@@ -134,8 +128,8 @@ class _Upload:
         self.journal.append(entry)
         self.entries.append(entry)
 
-    def _step(self, step: str, task_id: int) -> list[Document]:
-        return [e for e in self.entries if (e["step"], e["phase"], e.get("task_id")) == (step, "after", task_id)]
+    def _finished(self, task_id: int) -> bool:
+        return any(entry["step"] == "verified" and entry["task_id"] == task_id for entry in self.entries)
 
     # -- the task and its images -------------------------------------------------------------------------------------
 
@@ -232,49 +226,18 @@ class _Upload:
             for key, one in self.task.shapes.items()
         }
 
-    def _shapes(self, task_id: int, wanted: dict[str, Document]) -> int:
-        """Send what is not there yet; how many those were."""
-        there = Counter(_key(shape) for shape in self.client.annotations(task_id)["shapes"])
-        missing = []
-        for number, document in wanted.items():
-            there[_key(document)] -= 1
-            if there[_key(document)] < 0:
-                missing.append(number)
-        self.bar.advance(len(wanted) - len(missing))
-        for start in range(0, len(missing), SHAPES_PER_REQUEST):
-            part = missing[start : start + SHAPES_PER_REQUEST]
-            self._note("shapes", "before", task_id=task_id, suggestion_ids=part)
-            self.client.add_shapes(task_id, [wanted[number] for number in part])
-            self._note("shapes", "after", task_id=task_id, suggestion_ids=part)
-            self.bar.advance(len(part))
-        self._verify(task_id, list(wanted.values()))
+    def _shapes(self, task_id: int, wanted: dict[str, Document]) -> tuple[int, int]:
+        """Send what is not there yet; numbers of shapes sent and found."""
+        words = {key: f"{one['object_class']} on {one['img_path']}" for key, one in self.task.shapes.items()}
+        sender = ShapeSender(
+            self.client,
+            task_id,
+            f"task {self.task.name!r} (id {task_id})",
+            note=lambda step, phase, **more: self._note(step, phase, task_id=task_id, **more),
+            entries=self.entries,
+            words=words,
+            bar=self.bar,
+        )
+        counts = sender.send(wanted)
         self._note("verified", "after", task_id=task_id, suggestion_ids=sorted(wanted))
-        return len(missing)
-
-    def _verify(self, task_id: int, wanted: Sequence[Document]) -> None:
-        """Compare what the server has with what was sent; take away copies that a broken connection made.
-
-        The task is ours and not finished, so nobody else has drawn in it.
-        """
-        left = Counter(_key(document) for document in wanted)
-        surplus = []
-        for shape in self.client.annotations(task_id)["shapes"]:
-            left[_key(shape)] -= 1
-            if left[_key(shape)] < 0:
-                surplus.append(shape)
-        lost = [f"{kind} at {list(points)} on frame {frame}" for (kind, frame, _, points), n in left.items() if n > 0]
-        if lost:
-            raise CvatError(
-                f"CVAT answered without an error but did not keep {sum(n for n in left.values() if n > 0)} shapes of "
-                f"task {self.task.name!r} (id {task_id}): {some(lost)}. Run this again."
-            )
-        copies = [shape for shape in surplus if _key(shape) in {_key(document) for document in wanted}]
-        if copies:
-            self._note("copies", "before", task_id=task_id, count=len(copies))
-            self.client.delete_shapes(task_id, copies)
-            self._note("copies", "after", task_id=task_id, count=len(copies))
-
-
-def _key(shape: Document) -> Key:
-    points = tuple(round(float(value), DECIMALS) for value in shape["points"])
-    return str(shape["type"]), int(shape["frame"]), int(shape["label_id"]), points
+        return counts
