@@ -152,7 +152,7 @@ def explained(shapes: list[dict[str, object]], records: list[TaskRecord], min_io
 def test_overlap_and_threshold_are_the_users(world: Path, server: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     counts = []
     for more in (["-i", "0.05"], ["-i", "0.9"], ["-t", "0.99"]):
-        run(*PICKLE, *more)
+        assert run(*PICKLE, *more) in (0, 3)
         told = capsys.readouterr().out
         counts.append(sum(int(found) for found in re.findall(r"(\d+) boxes on", told)))
     assert counts[0] < counts[1], "the less overlap explains a box, the fewer are left"

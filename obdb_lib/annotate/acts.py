@@ -29,6 +29,8 @@ from obdb_lib import paths
 from obdb_lib.annotate.completing import complete_job, open_jobs
 from obdb_lib.annotate.desk import DONE, DRY_RUN, Desk
 from obdb_lib.cvat.guarded import GuardedClient
+from obdb_lib.cvat.push import StoreJournal
+from obdb_lib.cvat.undo import undo_push
 from obdb_lib.errors import ActError, ObdbError, SettingsError
 from obdb_lib.records import Document
 from obdb_lib.settings import Settings
@@ -115,7 +117,18 @@ def pushes(work: Work) -> None:
     work.say("\n".join(lines) or "nothing was pushed yet")
 
 
-OWN: tuple[Act, ...] = (complete_listed, same_names, delete_empty, delete_auto, pushes)
+def undo(work: Work) -> Iterator[Step]:
+    """Take back the push, merge or upload that -d names by its id: what it made goes, what people changed stays."""
+    if not work.other:
+        raise SettingsError("-w undo needs -d, the id of a push, merge or upload; -w pushes lists them")
+    take_back = partial(undo_push, work.client, work.other, journal=StoreJournal(work.store))
+    plan = take_back()
+    work.say(f"{plan.summary()}\n{plan.table()[['task_id', 'act', 'boxes', 'kept', 'name']].to_string(index=False)}")
+    if any(task.act.startswith("delete") for task in plan.tasks):
+        yield f"undo {work.other}", partial(take_back, confirm=True)
+
+
+OWN: tuple[Act, ...] = (complete_listed, same_names, delete_empty, delete_auto, pushes, undo)
 
 
 def all_acts(settings: Settings) -> dict[str, Act]:

@@ -14,6 +14,7 @@ from obdb_lib.candidates import MISSING
 from obdb_lib.checkpoints import load_checkpoint
 from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions
 from obdb_lib.errors import DatasetError, SettingsError
+from obdb_lib.explained import DEFAULT_LOOSE_IOU
 from obdb_lib.finder import find
 from obdb_lib.frames import FrameStore
 from obdb_lib.out_of_fold import one_model
@@ -117,7 +118,14 @@ def find_missing(
         progress=progress,
     )
     found = find(
-        looked.detections, snapshot, kinds=[MISSING], min_score=threshold, min_iou=min_iou, seed=seed, progress=progress
+        looked.detections,
+        snapshot,
+        kinds=[MISSING],
+        min_score=threshold,
+        min_iou=min_iou,
+        loose_iou=min(min_iou, DEFAULT_LOOSE_IOU),
+        seed=seed,
+        progress=progress,
     )
     suggestions = suggestions_of(found.candidates, snapshot, run_id=model.run_id)
     return Missing(model, snapshot, suggestions, dict(looked.unreadable), found.text)

@@ -99,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     add("-g", "--upload_pkl", type=_ground_truth_of, default=False, metavar="FOLDER|BOOL", help=truth)
     add_switch(parser, "-u", "--update_annotations", help="merge verified auto tasks into ground-truth tasks")
     add("-m", "--match_pattern_gt", default="", help="part of the names of ground-truth tasks")
-    add("-d", "--auto_annotation_folder", default="", help="part of the names of auto tasks")
+    add(
+        "-d",
+        "--auto_annotation_folder",
+        default="",
+        help="beginning of the names of auto tasks; for -w undo the id of a push",
+    )
     add("-x", "--xml_upload", help="folder of CVAT XML files")
     add_switch(parser, "-s", "--set_complete", help="set tasks completed")
     add("-w", "--whatever", metavar="NAME", help="an act of maintenance; list tells them all")
@@ -132,7 +137,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error(f"{' and '.join(asked)} are different acts; give one of them")
     if options.update_annotations and not options.auto_annotation_folder:
         parser.error(
-            "-u needs -d, part of the names of the auto tasks, as auto_annotation_resnet18_2021_12_16_12_57_57"
+            "-u needs -d, the beginning of the auto tasks' names, as auto_annotation_resnet18_2021_12_16_12_57_57"
         )
     if options.crop_images and not (options.src and options.dst):
         parser.error("-c needs --src and --dst")
@@ -157,6 +162,11 @@ def _run(options: argparse.Namespace) -> int:
             from obdb_lib.annotate.acts import run_act
 
             return run_act(options.whatever, desk, match=options.match_pattern_gt, other=options.auto_annotation_folder)
+        if options.update_annotations:
+            from obdb_lib.annotate.merging import merge_verified
+
+            prefix, match = options.auto_annotation_folder, options.match_pattern_gt
+            return merge_verified(desk, prefix=prefix, match=match, min_iou=options.iou_threshold)
         if options.set_complete:
             from obdb_lib.annotate.completing import set_complete
 
