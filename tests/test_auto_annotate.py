@@ -251,7 +251,10 @@ def test_set_complete__all_or_those_of_a_pattern(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-u", "maybe"], "argument -u/--update_annotations: wants True or False (or 1, 0, yes, no); got 'maybe'"),
+        (
+            ["-u", "maybe"],
+            "-u/--update_annotations: wants True or False; got 'maybe' (1, 0, yes and no do, too)",
+        ),
         (["-s", "on"], "argument -s/--set_complete: wants True or False"),
         (["-t", "1.5"], "argument -t/--threshold: wants a number from 0 to 1; got '1.5'"),
         (["-i", "0"], "argument -i/--iou_threshold: wants a number above 0"),

@@ -185,6 +185,7 @@ def write_found(missing: Missing, *, now: datetime | None = None) -> Path:
 
 
 def auto_annotation_folder() -> Path:
-    """Upstream's ``/auto_annotation`` (or where it is mapped to) where it is there, else a folder of data_cache."""
-    folder = paths.mapped("/auto_annotation")
-    return folder if folder.is_dir() else paths.data_cache() / "auto_annotation" / "found"
+    """Upstream's ``/auto_annotation`` where it is there or mapped to another place, else a folder of data_cache."""
+    given = Path("/auto_annotation")
+    folder = paths.mapped(given)
+    return folder if folder != given or folder.is_dir() else paths.data_cache() / "auto_annotation" / "found"

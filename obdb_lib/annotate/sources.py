@@ -111,7 +111,7 @@ def read_source(named: str, store: Store) -> Source:
     """
     path = paths.mapped(named)
     if path.exists():
-        return _of_file(path)
+        return read_file(path)
     split_id, _, part = named.partition(":")
     if named in PARTS:
         chosen = read_result(run_folder(), "02_explore_and_split", default={})
@@ -153,7 +153,7 @@ def of_task(named: str | None, task: str, store: Store) -> Source:
     return every.only_task(task)
 
 
-def _of_file(path: Path) -> Source:
+def read_file(path: Path) -> Source:
     folder = path if path.is_dir() else path.parent
     found = read_parquet(path) if path.suffix.lower() == SUFFIX else detect_and_read(path, image_root=folder)
     if not found.tasks:

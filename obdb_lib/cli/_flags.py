@@ -23,7 +23,7 @@ TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 def truth_of(text: str) -> bool:
     """True/1/yes or False/0/no, in any case: upstream's ``type=bool`` took the word False for true."""
     if text.lower() not in (*TRUE, *FALSE):
-        raise argparse.ArgumentTypeError(f"wants True or False (or 1, 0, yes, no); got {text!r}")
+        raise argparse.ArgumentTypeError(f"wants True or False; got {text!r} (1, 0, yes and no do, too)")
     return text.lower() in TRUE
 
 
