@@ -184,7 +184,7 @@ def run_act(name: str, desk: Desk, *, match: str = "", other: str = "") -> int:
     if not steps:
         return DONE
     desk.say("\n".join(what for what, _ in steps))
-    if not desk.agreed(f"Do these {len(steps)} steps on {client.url}?"):
+    if not desk.agreed(f"Do these {len(steps)} steps on {client.url}"):
         return DRY_RUN
     client.may_write, client.may_delete = True, desk.sure
     for number, (what, do) in enumerate(steps, 1):

@@ -39,7 +39,7 @@ def set_complete(desk: Desk, *, match: str = "") -> int:
         desk.say("no task is left to set completed")
         return DONE
     desk.say("\n".join(f"{name}: {len(jobs)} jobs" for name, jobs in tasks))
-    if not desk.agreed(f"Set these {len(tasks)} tasks completed on {client.url}?"):
+    if not desk.agreed(f"Set these {len(tasks)} tasks completed on {client.url}"):
         return DRY_RUN
     for name, jobs in tasks:
         for job in jobs:

@@ -21,7 +21,7 @@ class Desk:
 
     Attributes:
         say: tells the person a line or several.
-        agreed: asks the person whether CVAT may be changed, with the question in words; False is a dry run.
+        agreed: asks the person whether an act ("Send these 3 boxes") may be done; False is a dry run.
         sure: it was agreed beforehand (``--yes``), so nobody will be asked.
     """
 

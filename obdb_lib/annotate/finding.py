@@ -13,7 +13,7 @@ from obdb_lib.cache import atomic_writer, write_json
 from obdb_lib.candidates import MISSING
 from obdb_lib.checkpoints import load_checkpoint
 from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions
-from obdb_lib.errors import DatasetError, SettingsError
+from obdb_lib.errors import DatasetError
 from obdb_lib.explained import DEFAULT_LOOSE_IOU
 from obdb_lib.finder import find
 from obdb_lib.frames import FrameStore
@@ -28,6 +28,8 @@ from obdb_lib.variants import did_you_mean, nearest
 
 DEFAULT_THRESHOLD = 0.5
 """Upstream's: detections that score less are not kept; raise it for fewer and surer boxes."""
+UPSTREAMS_VARIANT = "resnet18"
+ENDING = "_model.pth"
 FRAMES_FILE, SUGGESTIONS_FILE = "frames.txt", "suggestions.json"
 DATE = "%Y_%m_%d_%H_%M_%S"
 
@@ -63,29 +65,23 @@ def choose_model(settings: Settings, *, variant: str = "", model_path: str = "")
     """The checkpoint at ``model_path``, else ``/train/<variant>_model.pth`` as upstream, else that of ``save_dir``.
 
     Args:
-        variant: the settings' first one when empty.
+        variant: when empty, the first of the settings' variants that is there, else UPSTREAMS_VARIANT.
 
     Raises:
         DatasetError: no such file.
-        SettingsError: no variant is named anywhere.
         TrainingError: the file is no checkpoint of this lab.
     """
-    if model_path:
-        found = [paths.mapped(model_path)]
-    else:
-        variant = variant or next(iter(settings.variants), "")
-        if not variant:
-            raise SettingsError("name the detector: -v VARIANT or --model_path FILE (the settings list no variant)")
-        name = f"{variant}_model.pth"
-        folders = [paths.mapped("/train"), paths.locate(settings.save_dir)]
-        found = list(dict.fromkeys(folder / name for folder in folders))
-    file = next((path for path in found if path.is_file()), None)
+    wanted = [variant] if variant else list(dict.fromkeys([*settings.variants, UPSTREAMS_VARIANT]))
+    folders = dict.fromkeys([paths.mapped("/train"), paths.locate(settings.save_dir)])
+    named = [(paths.mapped(model_path), variant)]
+    found = named if model_path else [(folder / f"{name}{ENDING}", name) for name in wanted for folder in folders]
+    file, variant = next(((path, name) for path, name in found if path.is_file()), (None, variant))
     if file is None:
-        there = sorted({p.name.removesuffix("_model.pth") for one in found for p in one.parent.glob("*_model.pth")})
+        there = sorted({one.name.removesuffix(ENDING) for folder in folders for one in folder.glob(f"*{ENDING}")})
         hint = f"There are {', '.join(there)}{did_you_mean(nearest(variant, there))}. " if there else ""
+        looked = " nor ".join(str(path) for path, _ in found)
         raise DatasetError(
-            f"the detector is not at {' nor '.join(map(str, found))}. {hint}Train it (torch_model_runner.py), or name "
-            "its file with --model_path"
+            f"the detector is not at {looked}. {hint}Train it (torch_model_runner.py) or name its file (--model_path)"
         )
     checkpoint = load_checkpoint(file)
     return Model(file, variant or checkpoint.spec.variant, checkpoint.run_id or file.stem, checkpoint.spec.classes)

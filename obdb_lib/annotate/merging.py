@@ -30,7 +30,7 @@ def merge_verified(desk: Desk, *, prefix: str, match: str = "", min_iou: float |
     )
     desk.say(f"{plan.summary()}\n{plan.table().to_string(index=False)}" if plan.tasks else plan.summary())
     # Without a box to add it still notes what an earlier try, cut off, has left there.
-    if plan.boxes and not desk.agreed(f"Add these {plan.boxes} boxes on {client.url}?"):
+    if plan.boxes and not desk.agreed(f"Add these {plan.boxes} boxes on {client.url}"):
         return DRY_RUN
     if plan.boxes or desk.sure:
         desk.say(merge(plan, client, journal=journal, confirm=True, progress=desk.progress).summary())

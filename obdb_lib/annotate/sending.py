@@ -15,6 +15,9 @@ from obdb_lib.cvat.collect import cvat_address
 from obdb_lib.cvat.push import StoreJournal, send
 from obdb_lib.records import import_report
 
+SHOWN = 5
+"""Problems that are told one by one; of more their number."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -36,7 +39,7 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
     now = datetime.now(UTC)
     snapshot = source.snapshot()
     if source.problems:
-        desk.say(f"{len(source.problems)} problems in {source.name}:\n{import_report(source.problems, limit=5)}")
+        desk.say(f"{len(source.problems)} problems in {source.name}:\n{import_report(source.problems, limit=SHOWN)}")
     desk.say(f"{source.name}: {len(snapshot.frames)} frames, {len(snapshot.annotations)} annotations")
     frames = source.frames(desk.store, desk.settings.dataset_dir, "/weed_data")
     missing = find_missing(
@@ -48,7 +51,7 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
         seed=desk.settings.seed,
         progress=desk.progress,
     )
-    for img_path, why in list(missing.unreadable.items())[:5]:
+    for img_path, why in list(missing.unreadable.items())[:SHOWN]:
         desk.say(f"not judged: {img_path}: {why}")
     counts = Counter(str(one["object_class"]) for one in missing.suggestions)
     told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
@@ -66,11 +69,13 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
     if not missing.suggestions:
         return DONE
     folder = write_found(missing, now=now)
-    desk.say(f"Found boxes and their images: {folder}\n{plan.summary()}")
+    desk.say(f"Found boxes and their images: {folder}\n{plan.summary().splitlines()[0]}")
+    if plan.problems:
+        desk.say(import_report(plan.problems, limit=SHOWN))
     if not plan.tasks:
         return DONE
     desk.say(plan.table().to_string(index=False))
-    if not desk.agreed(f"Send these {plan.boxes} boxes to CVAT?"):
+    if not desk.agreed(f"Send these {plan.boxes} boxes to CVAT"):
         return DRY_RUN
     desk.store.save_suggestions(missing.suggestions)
     done = send(plan, desk.client(), journal=StoreJournal(desk.store), confirm=True, progress=desk.progress)

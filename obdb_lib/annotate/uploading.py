@@ -52,7 +52,7 @@ def _upload(desk: Desk, plan: RecordPlan, name: str) -> int:
     desk.say(f"{name}: {plan.summary()}\n{plan.table().to_string(index=False)}")
     if not plan.tasks:
         return DONE
-    if not desk.agreed("Make these tasks on CVAT?"):
+    if not desk.agreed("Make these tasks on CVAT"):
         return DRY_RUN
     done = upload_records(plan, desk.client(), journal=StoreJournal(desk.store), confirm=True, progress=desk.progress)
     desk.say(f"{done.summary()}\n{done.table()[['task_id', 'name', 'url']].to_string(index=False)}")

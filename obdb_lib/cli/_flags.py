@@ -54,21 +54,21 @@ def overlap_of(text: str) -> float:
 
 
 def leave_to_change(*, sure: bool) -> Callable[[str], bool]:
-    """The function that asks whether something may be changed: yes at once with ``--yes``, else by the terminal; where
-    there is none, no."""
+    """The function that asks whether an act ("Send these 3 boxes") may be done: yes at once with ``--yes``, else by the
+    terminal; where there is none, no."""
 
-    def agreed(question: str) -> bool:
+    def agreed(act: str) -> bool:
         if sure:
             return True
         if sys.stdin.isatty() and sys.stdout.isatty():
             try:
-                if input(f"{question} [y/N] ").strip().lower() in ("y", "yes"):
+                if input(f"{act}? [y/N] ").strip().lower() in ("y", "yes"):
                     return True
             except EOFError:
                 print()
             print("Nothing was changed on CVAT.")
         else:
-            print(f"Dry run: nothing was changed on CVAT. {question} Add --yes to do it.")
+            print(f"Dry run: nothing was changed on CVAT. Add --yes to {act[:1].lower()}{act[1:]}.")
         return False
 
     return agreed

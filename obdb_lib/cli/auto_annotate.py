@@ -88,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     what = "pickle, Parquet, COCO or another file or folder with annotations, or a split: its id, ID:PART, or val"
     add("-p", "--pickle_file", help=f"{what} (/train/pickled_weed/pd_val.pkl)")
     add(
-        "-v", "--variant", default="", help="detector: /train/VARIANT_model.pth, else in save_dir (the settings' first)"
+        "-v",
+        "--variant",
+        default="",
+        help="detector: /train/VARIANT_model.pth, else in save_dir (the settings', resnet18)",
     )
     add("-t", "--threshold", type=share_of, default=DEFAULT_THRESHOLD, help="least score, 0..1 (%(default)s)")
     iou = "overlap from which a detection is explained (0.5), or with -u from which two boxes are one (0.7)"
