@@ -10,6 +10,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from obdb_lib import paths
+from obdb_lib.formats._turned import turned_box
 from obdb_lib.records import ReadResult, TaskRecord, make_annotation, make_task
 
 SHARED_DATA = paths.PROJECT_ROOT.parent / "shared" / "data"
@@ -121,3 +122,78 @@ def upstream_row(number: int = 1, **more: Any) -> dict[str, Any]:
         "points": [[1, 2, 3, 4], [1, 2, 3, 4]],
         **more,
     }
+
+
+ODD_NAMES = [
+    *(
+        "../../etc/passwd",
+        "/abs/x.png",
+        "a\\b.png",
+        "C:\\x.png",
+        "=1+1.png",
+        "@sum",
+        "'=quoted",
+        "a.png",
+        "a.jpg",
+        "A.PNG",
+    ),
+    *("<img src=x onerror=alert(1)>", "images/a.png", "a.txt/b.png", "con.png", " spaced ", 'q"uo,te.png', ".hidden"),
+    *("labels/x.png", "a:1,2,3", "null", "1", "&amp;", "plant 🌱.png", "a//b.png", "x" * 300 + ".png"),
+]
+"""Names that formats, file systems and spreadsheets trip over."""
+odd_names = st.sampled_from(ODD_NAMES) | names
+LABEL_FIELDS = ("name", "mutable", "input_type", "default_value", "values")
+
+
+@st.composite
+def rich_tasks(draw: st.DrawFn) -> list[TaskRecord]:
+    """Tasks with labels of their own, outlines, turned boxes, attributes, scores, empty frames and odd names; a frame
+    stands in one task only."""
+    frame_names = draw(st.lists(odd_names, min_size=1, max_size=6, unique=True))
+    task_names = draw(st.lists(odd_names, min_size=1, max_size=3, unique=True))
+    by_task: dict[str, list[str]] = {}
+    for number, name in enumerate(frame_names):
+        by_task.setdefault(task_names[number % len(task_names)], []).append(name)
+    tasks = []
+    for task_name, its_frames in by_task.items():
+        labels = draw(st.lists(odd_names, min_size=1, max_size=3, unique=True))
+        record = make_task(task_name, labels, [(name, WIDTH, HEIGHT) for name in its_frames])
+        for label in record.task["labels"]:
+            label["color"] = draw(st.sampled_from(["", "#34d1b7"]))
+            if draw(st.booleans()):
+                label["attributes"] = [dict.fromkeys(LABEL_FIELDS, "x")]
+        for frame in draw(st.lists(st.integers(0, len(its_frames) - 1), max_size=4)):
+            record.annotations.append(draw(rich_annotations(record, frame, draw(st.sampled_from(labels)))))
+        record.annotations.sort(key=lambda one: int(one["frame"]))
+        tasks.append(record)
+    return tasks
+
+
+@st.composite
+def rich_annotations(draw: st.DrawFn, record: TaskRecord, frame: int, label: str) -> dict[str, Any]:
+    x, y = draw(st.integers(20000, 25000)) / 100, draw(st.integers(20000, 25000)) / 100
+    x2, y2 = x + draw(st.integers(200, 9000)) / 100, y + draw(st.integers(200, 9000)) / 100
+    kind = draw(st.sampled_from(["rectangle", "polygon", "turned", "upright outline"]))
+    more: dict[str, Any] = {}
+    points = [x, y, round(x2, 2), round(y2, 2)]
+    if kind == "polygon":
+        points = [x, y, round(x2, 2), y, round(x2, 2), round(y2, 2)]
+    elif kind == "upright outline":
+        points = [x, y, round(x2, 2), y, round(x2, 2), round(y2, 2), x, round(y2, 2)]
+    elif kind == "turned":
+        more["rotation"] = draw(st.integers(1, 359)) * 1.0
+        points = turned_box(points, more["rotation"])
+    if draw(st.booleans()):
+        more["attributes"] = draw(st.dictionaries(odd_names, odd_names, min_size=1, max_size=2))
+    if draw(st.booleans()):
+        more["score"] = draw(st.floats(0, 1))
+    return make_annotation(
+        record,
+        frame,
+        label,
+        points,
+        shape_type="rectangle" if kind == "rectangle" else "polygon",
+        occluded=draw(st.booleans()),
+        source=draw(st.sampled_from(["manual", "auto", "semi-auto"])),
+        **more,
+    )

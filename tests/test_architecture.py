@@ -14,12 +14,12 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
-        "frame_matching",
+        *("frame_matching", "cells"),
         *("variants", "settings_mistakes", "settings_blocks"),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
     ("mongo", "mongod", "snapshots", "store", "formats", "sample"),
-    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect"),
+    ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect", "exports"),
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
         *("frame_features", "frame_match", "frame_candidates", "frame_proofs", "exact_copies", "duplicates"),

@@ -108,7 +108,7 @@ def test_job_export_is_called_after_the_file(tmp_path: Path) -> None:
         '<mask label="Fat hen" rle="1" left="1" top="1" width="3" height="3"/>',
         '<skeleton label="Fat hen"><points label="1" points="1,2"/></skeleton>',
         '<ellipse label="Fat hen" cx="1" cy="1" rx="3" ry="3"/>',
-        '<tag label="Fat hen" source="manual"/>',
+        '<tag source="manual"/>',
         '<polygon label="Fat hen" points="1,2;3,4"/>',
         '<polygon label="Fat hen" points="1,2;3,4;5"/>',
         '<polygon label="Fat hen"/>',
@@ -121,6 +121,44 @@ def test_other_shapes_are_set_aside_with_their_place(tmp_path: Path, shape: str)
     assert totals(result) == (1, 2, 1)
     (problem,) = said(result, "set aside")
     assert "image 'a.png', shape 1" in problem
+
+
+def test_tags_stay_with_their_frame_both_ways(tmp_path: Path) -> None:
+    tag = '<tag label="Fat hen" source="auto"><attribute name="age">old</attribute></tag>'
+    read = cvat_xml.read(write(tmp_path / "x.xml", document(image(BOX + tag) + image(key=1, name="b.png"))))
+    assert read.problems == []
+    expected = [{"name": "Fat hen", "attributes": {"age": "old"}, "source": "auto"}]
+    assert [frame.get("tags") for frame in read.tasks[0].meta["frames"]] == [expected, None]
+    assert cvat_xml.write(read.tasks, tmp_path / "again.xml") == []
+    assert comparable(cvat_xml.read(tmp_path / "again.xml").tasks) == comparable(read.tasks)
+
+
+def test_attributes_of_the_wire_are_written_by_their_names(tmp_path: Path) -> None:
+    """Over the wire CVAT gives ``{spec_id, value}``, and the label tells the attribute's name."""
+    task = small_task()
+    task.task["labels"][1]["attributes"] = [
+        {"id": 7, "name": "age", "mutable": False, "input_type": "select", "values": ["young", "old"]}
+    ]
+    task.annotations[0]["attributes"] = [{"spec_id": 7, "value": "old"}]
+    task.meta["frames"][1]["tags"] = [{"name": "Fat hen", "attributes": [{"spec_id": 7, "value": "young"}]}]
+    task.annotations[0]["cvat_id"] = {"task": 1, "frame": 0, "shape": 3, "track": 4}
+    told = [problem.what for problem in cvat_xml.write([task], tmp_path / "x.xml")]
+    assert any("1 shapes of tracks are written one by one" in what for what in told)
+    (again,) = cvat_xml.read(tmp_path / "x.xml").tasks
+    assert again.annotations[0]["attributes"] == {"age": "old"}
+    assert again.meta["frames"][1]["tags"] == [{"name": "Fat hen", "attributes": {"age": "young"}}]
+    assert again.task["labels"][1]["attributes"][0]["values"] == "young\nold"
+
+
+def test_a_turned_box_is_written_as_cvat_has_it(tmp_path: Path) -> None:
+    turned = '<box label="Fat hen" xtl="10.00" ytl="20.00" xbr="30.00" ybr="60.00" rotation="33.50"/>'
+    read = cvat_xml.read(write(tmp_path / "x.xml", document(image(turned) + image(key=1, name="b.png"))))
+    assert read.tasks[0].annotations[0]["shape_types"] == "polygon"
+    cvat_xml.write(read.tasks, tmp_path / "again.xml")
+    assert 'xtl="10.00" ytl="20.00" xbr="30.00" ybr="60.00" rotation="33.50"' in (tmp_path / "again.xml").read_text()
+    read.tasks[0].annotations[0]["points"][0] = 0.0  # cut at the border: no turned box any more
+    told = [problem.what for problem in cvat_xml.write(read.tasks, tmp_path / "cut.xml")]
+    assert any("1 outlines lose their rotation" in what for what in told)
 
 
 def test_rotated_box_becomes_the_polygon_of_its_corners(tmp_path: Path) -> None:

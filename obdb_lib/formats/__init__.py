@@ -9,23 +9,52 @@ from itertools import islice
 from pathlib import Path
 
 from obdb_lib.errors import FormatError
-from obdb_lib.formats import _shared, coco, cvat_xml, frame_lists, mongoexport, upstream_pickle
+from obdb_lib.formats import (
+    _shared,
+    coco,
+    cvat_xml,
+    frame_lists,
+    mongoexport,
+    parquet,
+    upstream_pickle,
+    voc,
+    yolo,
+)
+from obdb_lib.formats._writing import FOLDERS, FORMATS, Written, write
+from obdb_lib.formats._yolo_folder import looks_like_yolo
 from obdb_lib.records import Problem, ReadResult
 
-__all__ = ["coco", "cvat_xml", "detect_and_read", "frame_lists", "mongoexport", "upstream_pickle"]
+__all__ = [
+    "FOLDERS",
+    "FORMATS",
+    "Written",
+    "coco",
+    "cvat_xml",
+    "detect_and_read",
+    "frame_lists",
+    "mongoexport",
+    "parquet",
+    "upstream_pickle",
+    "voc",
+    "write",
+    "yolo",
+]
 
 COCO_FILES = re.compile(
     r"(^|_)(annotations|instances)[^/]*\.json(\.gz)?$|\.coco\.json(\.gz)?$|^coco[^/]*\.json(\.gz)?$"
 )
 XML_FILES = re.compile(r"\.xml(\.gz)?$", re.IGNORECASE)
 PICKLE_FILES = re.compile(r"\.(pkl|pickle)(\.gz)?$", re.IGNORECASE)
+PARQUET_FILES = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
+YAML_FILES = re.compile(r"\.ya?ml$", re.IGNORECASE)
 JSON_FILES = re.compile(r"\.(json|jsonl|ndjson)(\.gz)?$", re.IGNORECASE)
 IMAGE_FILES = re.compile(r"\.(png|jpe?g|tiff?|bmp|webp)$", re.IGNORECASE)
 MOST_LOOKED_AT = 10_000
 """Files of a folder without annotations that are looked at for a better message."""
 WANTED = (
-    "tasks/meta/annotation_data*.json[l][.gz] (mongoexport), *.xml (CVAT for images 1.1), annotations.json or "
-    "instances_*.json, also in a subfolder annotations/ (COCO), *.pkl (upstream's tables)"
+    "tasks/meta/annotation_data*.json[l][.gz] (mongoexport), *.parquet, *.xml (CVAT for images 1.1, or Pascal VOC, "
+    "also in a subfolder Annotations/), annotations.json or instances_*.json, also in a subfolder annotations/ (COCO), "
+    "data.yaml or classes.txt with labels/ (YOLO), *.pkl (upstream's tables)"
 )
 
 
@@ -42,8 +71,9 @@ class _Found:
 def detect_and_read(path: Path, *, image_root: Path | None = None) -> ReadResult:
     """Read a file or a folder in whichever supported format it is, and check every task.
 
-    A folder with several formats is read once, by this preference: mongoexport, CVAT XML, COCO, pickle; a problem names
-    what was left. All XML files of a folder are read, one task or project each; of the other formats one file.
+    A folder with several formats is read once, by this preference: mongoexport, Parquet, CVAT XML, COCO, YOLO, VOC,
+    pickle; a problem names what was left. All XML files of a folder are read, one task or project each (VOC: one image
+    each); of the other formats one file.
 
     Args:
         path: file or folder.
@@ -68,7 +98,12 @@ def _read_file(path: Path, image_root: Path | None) -> ReadResult:
     if mongoexport.FILE_NAME.match(path.name):
         return mongoexport.read(path)
     if XML_FILES.search(path.name):
-        return cvat_xml.read(path, image_root=image_root)
+        read = voc.read if voc.is_voc(path) else cvat_xml.read
+        return read(path, image_root=image_root)
+    if PARQUET_FILES.search(path.name):
+        return parquet.read(path, image_root=image_root)
+    if YAML_FILES.search(path.name):
+        return yolo.read(path, image_root=image_root)
     if PICKLE_FILES.search(path.name):
         return upstream_pickle.read(path)
     if JSON_FILES.search(path.name):
@@ -111,17 +146,33 @@ def _look(folder: Path, image_root: Path) -> list[_Found]:
         exported = mongoexport.find_collections(folder)
     except OSError as error:
         raise FormatError(f"{folder} cannot be listed: {error.strerror or error}. Check its permissions.") from error
+    xml_files = [path for path in here if XML_FILES.search(path.name)]
+    its_voc = [path for path in xml_files if voc.is_voc(path)]
+    has_voc = bool(its_voc) or ((folder / voc.FOLDER).is_dir() and bool(voc.find_files(folder)))
     coco_files = [path for path in here if COCO_FILES.search(path.name)]
     coco_files += [path for path in below if JSON_FILES.search(path.name)]
     formats = [
         _Found("mongoexport", [folder] if exported else [], mongoexport.read, all_files=False),
         _Found(
+            "Parquet",
+            [path for path in here if PARQUET_FILES.search(path.name)],
+            lambda file: parquet.read(file, image_root=image_root),
+            all_files=False,
+        ),
+        _Found(
             "CVAT XML",
-            [path for path in here if XML_FILES.search(path.name)],
+            [path for path in xml_files if path not in set(its_voc)],
             lambda file: cvat_xml.read(file, image_root=image_root),
             all_files=True,
         ),
         _Found("COCO", coco_files, lambda file: coco.read(file, image_root=image_root), all_files=False),
+        _Found(
+            "YOLO",
+            [folder] if looks_like_yolo(folder) else [],
+            lambda file: yolo.read(file, image_root=image_root),
+            all_files=False,
+        ),
+        _Found("VOC", [folder] if has_voc else [], lambda file: voc.read(file, image_root=image_root), all_files=False),
         _Found(
             "pickle",
             [path for path in here if PICKLE_FILES.search(path.name)],

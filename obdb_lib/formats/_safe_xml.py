@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from obdb_lib.errors import FormatError
+from obdb_lib.formats import _shared
 
+LOOKED_AT = 4096
+FIRST_ELEMENT = re.compile(rb"<([A-Za-z_][A-Za-z0-9_.-]*)")
+COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 ILLEGAL_IN_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -46,6 +51,19 @@ def parse(data: bytes, path: Path) -> Element:
         ) from error
     except (LookupError, ValueError, TypeError, AssertionError) as error:  # an encoding that Python or expat lacks
         raise FormatError(f"{path} is not readable XML ({error}). Export it again as UTF-8.") from error
+
+
+def root_of(path: Path) -> str:
+    """Name of the first element, from the first bytes of the file; "" when there is none (or it cannot be read)."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(LOOKED_AT)
+        if start.startswith(_shared.GZIP_MAGIC):
+            start = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(start, LOOKED_AT)
+    except (OSError, ValueError, zlib.error):
+        return ""
+    found = FIRST_ELEMENT.search(COMMENT.sub(b"", start))
+    return found[1].decode("ascii") if found else ""
 
 
 def legal(value: object) -> str:

@@ -7,10 +7,11 @@ import math
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from obdb_lib.errors import FormatError
+from obdb_lib.formats._storable import storable
 from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.records import Problem, ReadResult, TaskRecord, check_task
 
@@ -19,6 +20,8 @@ MAX_FILE_BYTES = 1 << 30
 small archive that would fill the memory; split a larger export by task."""
 GZIP_MAGIC = b"\x1f\x8b"
 CHUNK_BYTES = 1 << 20
+MOST_NUMBER_CHARACTERS = 400
+"""Longest text that is read as a number; a float has at most 324 digits, and longer ones are there to waste time."""
 UPSTREAM_DATE = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -106,6 +109,14 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def number_of(text: str) -> float | None:
+    """A finite number written as text, else None."""
+    try:
+        return finite(float(text)) if len(text) <= MOST_NUMBER_CHARACTERS else None
+    except ValueError:
+        return None
+
+
 def whole(value: object) -> int | None:
     """``value`` as an int when it is a whole number (``3`` or ``3.0``), else None."""
     number = finite(value)
@@ -122,11 +133,18 @@ def mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def leads_below(name: str) -> bool:
+    """Whether a name from a file leads nowhere but below the folder it is put to (links that lie there are the
+    user's own doing, and followed)."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
 def image_size(name: str, root: Path) -> tuple[int, int] | None:
     """(width, height) in pixels of an image below ``root``, upright as frames are loaded; None when it is not there."""
     try:
-        path = (root / name).resolve()
-        if not path.is_relative_to(root.resolve()) or not path.is_file():
+        path = root / name
+        if not leads_below(name) or not path.is_file():
             return None
         return upright_size(path)
     except UNREADABLE:
@@ -163,7 +181,8 @@ def iso_date(value: object, otherwise: str) -> str:
 
 
 def clean(result: ReadResult) -> ReadResult:
-    """Every task checked by ``records.check_task``, and one task a name: of two, the one updated last is kept."""
+    """Every task checked by ``records.check_task`` and made fit for MongoDB, and one task a name: of two, the one
+    updated last is kept."""
     problems = list(result.problems)
     newest: dict[str, TaskRecord] = {}
     for task in result.tasks:
@@ -184,6 +203,7 @@ def clean(result: ReadResult) -> ReadResult:
     tasks = []
     for task in newest.values():
         checked, found = check_task(task)
-        tasks.append(checked)
-        problems.extend(found)
+        storable_, unfit = storable(checked)
+        tasks += storable_
+        problems += [*found, *unfit]
     return replace(result, tasks=tasks, problems=problems)

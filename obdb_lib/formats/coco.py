@@ -16,7 +16,10 @@ from typing import Any
 from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
+from obdb_lib.formats._attributes import named_attributes
 from obdb_lib.formats._grouping import dataset_name, group_by_task
+from obdb_lib.formats._losses import common_labels, losses
+from obdb_lib.formats._turned import turned_box
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, bounding_box, make_annotation, make_task
 
 MIN_POLYGON_NUMBERS = 6
@@ -188,6 +191,12 @@ def _annotation(
     points = polygon or _corners(annotation.get("bbox"))
     more = dict(_shared.mapping(annotation.get("attributes")))
     occluded = more.pop("occluded", annotation.get("occluded")) in (True, 1, "1", "true", "True")
+    rotation = _shared.finite(more.get("rotation")) or 0.0  # CVAT writes it among the attributes, beside an upright box
+    if rotation % 360:
+        del more["rotation"]
+        points = polygon = polygon or turned_box(points, rotation)
+    elif rotation == 0 and more.get("rotation") in (0, 0.0):
+        del more["rotation"]
     document = make_annotation(
         record,
         frame,
@@ -197,8 +206,13 @@ def _annotation(
         occluded=occluded,
         source=_shared.text_of(annotation.get("source")) or "manual",
     )
+    score = _shared.finite(annotation.get("score"))
     if more:
         document["attributes"] = more
+    if rotation % 360:
+        document["rotation"] = rotation
+    if score is not None:
+        document["score"] = score
     return record, document, lost_outline
 
 
@@ -227,15 +241,21 @@ def _corners(bbox: object) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def write(tasks: Sequence[TaskRecord], path: Path) -> None:
+HOLDS = ("polygon", "occluded", "source", "attributes", "rotation", "box", "score")
+
+
+def write(tasks: Sequence[TaskRecord], path: Path) -> list[Problem]:
     """Write tasks as one COCO file that ``read`` gives back (frames with their task's name, boxes, single polygons).
+
+    Returns:
+        What the format cannot hold.
 
     Raises:
         FormatError: a coordinate is not a finite number.
         CacheError: the file cannot be written; an older one is untouched.
     """
-    names = dict.fromkeys(label["name"] for task in tasks for label in task.task.get("labels", []))
-    names.update(dict.fromkeys(a["object_class"] for task in tasks for a in task.annotations))
+    problems = losses(tasks, "COCO", HOLDS)
+    names = common_labels(tasks)
     categories = {name: number for number, name in enumerate(names, 1)}
     images: list[Document] = []
     annotations: list[Document] = []
@@ -246,7 +266,7 @@ def write(tasks: Sequence[TaskRecord], path: Path) -> None:
             images.append({"id": first + number, "file_name": frame["name"], **size, "task_name": task.name})
         for one in task.annotations:
             annotations.append(
-                _coco_annotation(one, len(annotations) + 1, first + one["frame"], categories[one["object_class"]])
+                _coco_annotation(one, task, len(annotations) + 1, first + one["frame"], categories[one["object_class"]])
             )
     data = {
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
@@ -260,12 +280,17 @@ def write(tasks: Sequence[TaskRecord], path: Path) -> None:
             raise FormatError(
                 f"{path} was not written: a coordinate is not finite. Run records.check_task first."
             ) from error
+    return problems
 
 
-def _coco_annotation(one: Document, key: int, image: int, category: int) -> Document:
+def _coco_annotation(one: Document, task: TaskRecord, key: int, image: int, category: int) -> Document:
     x1, y1, x2, y2 = bounding_box(one["points"])
     polygon = one.get("shape_types") == "polygon"
+    found = one.get("attributes")
+    attributes = found if isinstance(found, dict) else named_attributes(one, task)
+    more = {"rotation": one["rotation"]} if one.get("rotation") else {}
     return {
+        **({"score": one["score"]} if one.get("score") is not None else {}),
         "id": key,
         "image_id": image,
         "category_id": category,
@@ -274,7 +299,7 @@ def _coco_annotation(one: Document, key: int, image: int, category: int) -> Docu
         "segmentation": [one["points"]] if polygon else [],
         "iscrowd": 0,
         "source": one.get("source", "manual"),
-        "attributes": {**_shared.mapping(one.get("attributes")), "occluded": bool(one.get("occluded"))},
+        "attributes": {**attributes, **more, "occluded": bool(one.get("occluded"))},
     }
 
 

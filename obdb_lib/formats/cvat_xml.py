@@ -7,27 +7,28 @@ never writes one. Coordinates have two decimals, as CVAT writes them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+from xml.etree.ElementTree import Element
 
-from obdb_lib.cache import atomic_writer
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
-from obdb_lib.formats._safe_xml import legal, parse
+from obdb_lib.formats._cvat_xml_writer import LABEL_ATTRIBUTE_FIELDS, write
+from obdb_lib.formats._safe_xml import parse
+from obdb_lib.formats._turned import turned_box
 from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, make_annotation, make_task
 
-CVAT_VERSION = "1.1"
+__all__ = ["read", "write"]
+
 MIN_POLYGON_POINTS = 3
-LABEL_ATTRIBUTE_FIELDS = ("name", "mutable", "input_type", "default_value", "values")
 SHAPES = ("box", "polygon")
 
 
 def read(path: Path, *, image_root: Path | None = None) -> ReadResult:
     """Tasks of a CVAT XML file: boxes and polygons, with occlusion, source and attributes.
 
-    Frames are ordered by the image's ``id``; a rotated box becomes the polygon of its corners (``rotation`` is kept).
-    Polylines, points, masks, skeletons, ellipses, cuboids, tags and tracks are set aside, each with its reason.
+    Frames are ordered by the image's ``id``; a rotated box becomes the polygon of its corners (``rotation`` is kept);
+    tags are kept with their frame (``tags``: a list of ``{name, attributes}``). Polylines, points,
+    masks, skeletons, ellipses, cuboids and tracks are set aside, each with its reason.
 
     Args:
         path: the XML file (gzip is understood).
@@ -134,10 +135,26 @@ def _task(head: _Head, images: list[Element], path: Path, root: Path, problems: 
     for label, described in zip(record.task["labels"], head.labels, strict=False):
         label.update(described)
     for frame, image in enumerate(usable):
+        tags = [_tag(tag) for tag in image.iterfind("tag") if tag.get("label")]
+        if tags:
+            record.meta["frames"][frame]["tags"] = tags
         for number, shape in enumerate(image):
+            if shape.tag == "tag" and shape.get("label"):
+                continue
             where = f"{path.name}, task {head.name!r}, image {image.get('name')!r}, shape {number}"
             _add_shape(record, frame, shape, where, problems)
     return record
+
+
+def _tag(tag: Element) -> Document:
+    """A tag of a whole frame."""
+    source = tag.get("source") or "manual"
+    more: Document = {} if source == "manual" else {"source": source}
+    return {"name": tag.get("label"), "attributes": _attributes(tag), **more}
+
+
+def _attributes(element: Element) -> dict[str, str]:
+    return {item.get("name") or "": item.text or "" for item in element.iterfind("attribute")}
 
 
 def _image_id(image: Element) -> float:
@@ -164,7 +181,7 @@ def _add_shape(record: TaskRecord, frame: int, shape: Element, where: str, probl
     rotation = _number(shape.get("rotation")) or 0.0
     turned = shape.tag == "box" and rotation % 360 != 0
     if turned:
-        points = _rotated(points, rotation)
+        points = turned_box(points, rotation)
         problems.append(
             Problem(where, f"the box is rotated by {rotation:g} degrees; kept as the polygon of its corners")
         )
@@ -177,11 +194,12 @@ def _add_shape(record: TaskRecord, frame: int, shape: Element, where: str, probl
         occluded=shape.get("occluded") == "1",
         source=shape.get("source") or "manual",
     )
-    attributes = {item.get("name") or "": item.text or "" for item in shape.iterfind("attribute")}
-    if attributes:
+    if attributes := _attributes(shape):
         document["attributes"] = attributes
     if turned:
         document["rotation"] = rotation
+    if z_order := _shared.whole(_number(shape.get("z_order"))):
+        document["z_order"] = z_order
     record.annotations.append(document)
 
 
@@ -197,80 +215,3 @@ def _polygon_points(shape: Element) -> list[float] | None:
     points = [number for number in numbers if number is not None]
     complete = len(points) == len(numbers) and all(len(pair) == 2 for pair in pairs)
     return points if complete and len(pairs) >= MIN_POLYGON_POINTS else None
-
-
-def _rotated(points: Sequence[float], degrees: float) -> list[float]:
-    """Corners of a box turned clockwise about its middle (y points down, as in CVAT)."""
-    x1, y1, x2, y2 = points
-    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turned: list[float] = []
-    for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)):
-        dx, dy = x - middle_x, y - middle_y
-        turned += [middle_x + dx * cosine - dy * sine, middle_y + dx * sine + dy * cosine]
-    return turned
-
-
-def write(tasks: Sequence[TaskRecord], path: Path) -> None:
-    """Write one task as a task export, several as a project export; coordinates get two decimals.
-
-    Raises:
-        FormatError: a name holds a character that XML cannot (a control character).
-        CacheError: the file cannot be written; an older one is untouched.
-    """
-    root = Element("annotations")
-    SubElement(root, "version").text = CVAT_VERSION
-    meta = SubElement(root, "meta")
-    if len(tasks) == 1:
-        _write_head(SubElement(meta, "task"), tasks[0], 1)
-    else:
-        project = SubElement(meta, "project")
-        SubElement(project, "name").text = legal(path.stem)
-        heads = SubElement(project, "tasks")
-        for task_id, task in enumerate(tasks, 1):
-            _write_head(SubElement(heads, "task"), task, task_id)
-    for task_id, task in enumerate(tasks, 1):
-        _write_images(root, task, task_id, of_project=len(tasks) != 1)
-    indent(root)
-    with atomic_writer(path) as file:
-        ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
-
-
-def _write_head(head: Element, task: TaskRecord, task_id: int) -> None:
-    fields = {"id": task_id, "name": task.name, "size": len(task.meta["frames"]), "mode": "annotation"}
-    fields |= {"created": task.task.get("created_date", ""), "updated": task.task.get("updated_date", "")}
-    for name, value in fields.items():
-        SubElement(head, name).text = legal(value)
-    labels = SubElement(head, "labels")
-    for label in task.task.get("labels", []):
-        element = SubElement(labels, "label")
-        SubElement(element, "name").text = legal(label["name"])
-        SubElement(element, "color").text = legal(label.get("color", ""))
-        attributes = SubElement(element, "attributes")
-        for attribute in label.get("attributes", []):
-            described = SubElement(attributes, "attribute")
-            for name in LABEL_ATTRIBUTE_FIELDS:
-                SubElement(described, name).text = legal(attribute.get(name, ""))
-
-
-def _write_images(root: Element, task: TaskRecord, task_id: int, *, of_project: bool) -> None:
-    images = []
-    for number, frame in enumerate(task.meta["frames"]):
-        more = {"task_id": str(task_id)} if of_project else {}
-        size = {"width": str(frame["width"]), "height": str(frame["height"])}
-        images.append(SubElement(root, "image", {"id": str(number), "name": legal(frame["name"]), **more, **size}))
-    for one in task.annotations:
-        points = [f"{value:.2f}" for value in one["points"]]
-        flags = {
-            "label": legal(one["object_class"]),
-            "source": legal(one.get("source", "manual")),
-            "occluded": "1" if one.get("occluded") else "0",
-        }
-        if one.get("shape_types") == "polygon":
-            text = ";".join(f"{x},{y}" for x, y in zip(points[0::2], points[1::2], strict=True))
-            shape = SubElement(images[one["frame"]], "polygon", {**flags, "points": text, "z_order": "0"})
-        else:
-            corners = dict(zip(("xtl", "ytl", "xbr", "ybr"), points, strict=True))
-            shape = SubElement(images[one["frame"]], "box", {**flags, **corners, "z_order": "0"})
-        for name, value in _shared.mapping(one.get("attributes")).items():
-            SubElement(shape, "attribute", {"name": legal(name)}).text = legal(value)

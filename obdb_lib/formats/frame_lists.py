@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from obdb_lib.cache import atomic_writer
+from obdb_lib.cells import guarded, unguarded
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
 from obdb_lib.formats._table_pickle import load_objects
@@ -64,7 +67,7 @@ def read_parts(path: Path) -> dict[str, list[str]]:
     rows.fieldnames = there
     parts: dict[str, list[str]] = {}
     for number, row in enumerate(rows, 2):
-        name, part = (str(row[column] or "").strip() for column in CSV_COLUMNS)
+        name, part = (unguarded(str(row[column] or "")).strip() for column in CSV_COLUMNS)
         if not name or not part:
             raise FormatError(f"{path}, line {number}: needs an img_path and a part; got {name!r} and {part!r}")
         parts.setdefault(part, []).append(name)
@@ -93,3 +96,52 @@ def _names(values: Sequence[Any], path: Path) -> list[str]:
     if not values:
         raise FormatError(f"{path} lists no frame at all. Export it again.")
     return list(values)
+
+
+def write_list(names: Sequence[str], path: Path) -> None:
+    """Write one list: ``.npy`` as upstream's (text, which needs no pickle to read back), else text, one name a line.
+
+    Raises:
+        FormatError: a name that such a list cannot hold (empty, with a line's end, NUL, spaces around, # in front).
+        CacheError: the file cannot be written; an older one is untouched.
+    """
+    path = Path(path)
+    _names(names, path)
+    is_array = path.suffix.lower() == ".npy"
+    for name in names:
+        odd = name.endswith("\0") if is_array else name != name.strip() or len(name.splitlines()) != 1 or name[0] == "#"
+        if odd:
+            raise FormatError(f"{path} was not written: {name!r} cannot stand in it. Write a .npy list, or rename it.")
+    with atomic_writer(path, "wb" if is_array else "w") as file:
+        if is_array:
+            np.save(file, np.array(names, dtype=np.str_), allow_pickle=False)
+        else:
+            file.writelines(f"{name}\n" for name in names)
+
+
+def write_parts(parts: Mapping[str, Sequence[str]], path: Path) -> None:
+    """Write lists of several parts in one file: ``.json``, else CSV with columns img_path and part.
+
+    No cell of the CSV begins like a formula (see ``cells.guarded``; ``read_parts`` takes the guard off).
+
+    Raises:
+        FormatError: a name that such a list cannot hold.
+        CacheError: the file cannot be written; an older one is untouched.
+    """
+    path = Path(path)
+    for names in parts.values():
+        _names(names, path)
+    if path.suffix.lower() == ".json":
+        text = json.dumps({part: list(names) for part, names in parts.items()}, ensure_ascii=False, indent=1)
+    else:
+        memory = io.StringIO()
+        writer = csv.writer(memory, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for part, names in parts.items():
+            for name in names:
+                if name != name.strip() or part != part.strip():
+                    raise FormatError(f"{path} was not written: spaces around {name!r} would be lost. Write .json.")
+                writer.writerow([guarded(name), guarded(part)])
+        text = memory.getvalue()
+    with atomic_writer(path, "w") as file:
+        file.write(text)

@@ -122,7 +122,7 @@ def _from_array(values: Any, path: Path, problems: list[Problem]) -> list[Docume
     documents: list[Document] = []
     for number, value in enumerate(values):
         try:
-            document = _extended(value)
+            document = extended(value)
         except Exception as error:  # as above
             problems.append(Problem(f"{path}, document {number}", f"set aside: not extended JSON ({str(error)[:120]})"))
             continue
@@ -135,12 +135,12 @@ def _from_array(values: Any, path: Path, problems: list[Problem]) -> list[Docume
     return documents
 
 
-def _extended(value: Any) -> Any:
+def extended(value: Any) -> Any:
     """Decoded JSON with its ``{"$...": ...}`` turned into values, inside out as a JSON hook would."""
     if isinstance(value, list):
-        return [_extended(item) for item in value]
+        return [extended(item) for item in value]
     if isinstance(value, dict):
-        return json_util.object_hook({key: _extended(item) for key, item in value.items()}, EXTENDED_JSON)
+        return json_util.object_hook({key: extended(item) for key, item in value.items()}, EXTENDED_JSON)
     return value
 
 
