@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 from typing import IO
 
@@ -24,3 +26,24 @@ def upright_size(file: Path | IO[bytes]) -> tuple[int, int]:
         width, height = image.size
         turned = image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE
     return (height, width) if turned else (width, height)
+
+
+JPEG_END = b"\xff\xd9"
+
+
+def whole_size(content: bytes) -> tuple[int, int]:
+    """As ``upright_size``, for an image that must be there to its last byte; it is decoded only where that is needed.
+
+    Raises:
+        one of UNREADABLE: not an image, or cut off.
+    """
+    size = upright_size(io.BytesIO(content))
+    with Image.open(io.BytesIO(content)) as image:
+        try:
+            if image.format == "PNG":
+                image.verify()  # goes through all chunks and their check sums
+            elif image.format != "JPEG" or not content.rstrip(b"\0").endswith(JPEG_END):
+                image.load()
+        except (struct.error, EOFError) as error:
+            raise OSError(f"the image is cut off ({error})") from error
+    return size

@@ -11,6 +11,7 @@ import pytest
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.merge import frame_loader, merge, plan_merge
 from obdb_lib.cvat.push import StoreJournal, pushed_suggestions, undo_push
+from obdb_lib.cvat.push_journal import merged_tasks
 from obdb_lib.errors import CvatError
 from obdb_lib.store import Store
 from tests.cvat_server import StandIn
@@ -74,6 +75,7 @@ def test_boxes_land_on_their_images(
     assert {shape["source"] for shape in stored} == {"auto"}
     assert sorted(shape["score"] for shape in stored) == [0.75, 0.75, 0.75, 0.9]
     assert result.table()["sent"].tolist() == [3, 1]
+    assert merged_tasks(journal.documents, client.url) == {3, 4}
     steps = [("shapes", "before"), ("shapes", "after"), ("merged", "after")]
     assert journal.steps()[-6:] == steps * 2
 
@@ -317,6 +319,7 @@ def test_undo_of_a_merge_takes_its_boxes_and_no_others(
     assert [task.act for task in undo_push(client, plan.merge_id, journal=stored).tasks] == ["delete boxes"] * 2
     result = undo_push(client, plan.merge_id, journal=stored, confirm=True)
     assert "stays: place changed since" in result.summary()
+    assert "somebody added" not in result.summary()
     assert [shape["id"] for shape in server.world.jobs_of(truth[0])[0].shapes] == [mine, moved["id"]]
     assert server.world.jobs_of(truth[1])[0].shapes == []
     assert len(server.world.tasks) == 4, "no task goes"

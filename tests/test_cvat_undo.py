@@ -64,7 +64,7 @@ def test_dry_run_deletes_nothing(server: StandIn, client: CvatClient, plan: Push
         ["delete task", 3, 0, 0],
         ["delete task", 1, 0, 0],
     ]
-    assert result.summary().startswith("2 tasks and 0 boxes in 0 other tasks would be deleted")
+    assert result.summary().startswith("2 tasks, and 0 boxes of 0 tasks that stay, would be deleted")
     assert "Dry run: nothing was deleted" in result.summary()
 
 

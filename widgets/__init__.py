@@ -23,6 +23,7 @@ from widgets.judge_charts import (
 )
 from widgets.map_picture import static_map
 from widgets.page_frame import page_frame
+from widgets.push_sheet import push_sheets
 from widgets.run_monitor import RunMonitor, run_monitor
 from widgets.search_chart import history_chart, importance_chart, trials_chart
 from widgets.split_explorer import SplitExplorer
@@ -57,6 +58,7 @@ __all__ = [
     "page_frame",
     "pr_chart",
     "progress_for",
+    "push_sheets",
     "run_monitor",
     "show",
     "show_dashboard",

@@ -126,6 +126,15 @@ class CvatClient(Session):
             told = answer.data
         return str(self.checked(told, f"the upload to task {task_id}", "rq_id")["rq_id"])
 
+    def attach(self, task_id: int, server_files: Sequence[str]) -> str:
+        """Have the server take images from its mounted share; returns the id of its background request.
+
+        Args:
+            server_files: paths below the share's root; they become the names of the frames.
+        """
+        body = {"server_files": list(server_files), "image_quality": IMAGE_QUALITY, "use_cache": True}
+        return str(self.ask("POST", f"tasks/{task_id}/data/", "rq_id", body=body)["rq_id"])
+
     def upload_request(self, task_id: int) -> Document | None:
         """The background request that reads a task's images, or None when there was none (or it is forgotten)."""
         found = self.list_all("requests", sort=None, task_id=task_id, action="create", target="task")
@@ -160,8 +169,12 @@ class CvatClient(Session):
         """All annotations of a task: ``{tags, shapes, tracks, ...}``."""
         return self.ask("GET", f"tasks/{task_id}/annotations", "shapes")
 
-    def jobs(self, task_id: int) -> list[Document]:
-        """Jobs of a task, oldest first, each with ``start_frame`` and ``stop_frame``, which are both included."""
+    def job_annotations(self, job_id: int) -> Document:
+        """All annotations of a job: ``{tags, shapes, tracks, ...}``."""
+        return self.ask("GET", f"jobs/{job_id}/annotations", "shapes")
+
+    def jobs(self, task_id: int | None = None) -> list[Document]:
+        """Jobs of a task, or all that the account sees, oldest first."""
         return self.list_all("jobs", task_id=task_id)
 
     def add_shapes(self, task_id: int, shapes: Sequence[Document], *, job_id: int | None = None) -> list[Document]:

@@ -17,6 +17,7 @@ from obdb_lib.cvat.push_once import pushed_places
 from obdb_lib.cvat.push_plan import PlannedTask, PushPlan, plan_push
 from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST
 from obdb_lib.cvat.push_task import PushedTask, TaskPush
+from obdb_lib.cvat.share import Share
 from obdb_lib.cvat.undo import UndoneTask, UndoResult, undo_push
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Progress, track
@@ -27,6 +28,7 @@ __all__ = [
     "PushPlan",
     "PushResult",
     "PushedTask",
+    "Share",
     "StoreJournal",
     "UndoResult",
     "UndoneTask",
@@ -64,6 +66,7 @@ def send(
     confirm: bool = False,
     project_id: int | None = None,
     shapes_per_request: int = SHAPES_PER_REQUEST,
+    share: Share | None = None,
     progress: Progress | None = None,
 ) -> PushResult:
     """Make the planned tasks on CVAT; run it again after an accident and it goes on where it stopped.
@@ -72,6 +75,8 @@ def send(
         confirm: must be True; without it nothing is sent.
         project_id: put the tasks into this project and use its labels; default are tasks with labels of their own.
         shapes_per_request: boxes go job by job, at most so many in one request, at least 1.
+        share: folders that the server has mounted as its share; tasks whose images all lie there are made without an
+            upload. None uploads.
 
     Raises:
         CvatError: not confirmed; a label that the project lacks (nothing is sent then); no answer or a refusal (run it
@@ -90,6 +95,9 @@ def send(
     pushed = []
     with track(progress, "push boxes to CVAT", plan.boxes) as bar:
         for task in plan.tasks:
-            push = TaskPush(plan, task, client, journal, project_id, bar, shapes_per_request=shapes_per_request)
-            pushed.append(push.run())
+            pushed.append(
+                TaskPush(
+                    plan, task, client, journal, project_id, bar, shapes_per_request=shapes_per_request, share=share
+                ).run()
+            )
     return PushResult(plan.push_id, tuple(pushed))

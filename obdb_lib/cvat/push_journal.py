@@ -70,6 +70,11 @@ def merged_shapes(entries: Iterable[Document], server: str) -> set[str]:
     return standing
 
 
+def merged_tasks(entries: Iterable[Document], server: str) -> set[int]:
+    """Ids of auto tasks whose shapes stand in ground-truth tasks of this server: a pull of both has them twice."""
+    return {int(name.split(":")[0]) for name in merged_shapes(entries, server)}
+
+
 def same_server(first: str, second: str) -> bool:
     """Whether two addresses are of one server, with or without their scheme."""
     return first.split("://")[-1].rstrip("/") == second.split("://")[-1].rstrip("/")

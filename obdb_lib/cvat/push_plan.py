@@ -102,6 +102,21 @@ class PushPlan:
             rows.append(row | {name: counts[name] for name in self.classes})
         return pd.DataFrame(rows, columns=["task", "source_task", "frames", "boxes", *self.classes])
 
+    def records(self) -> list[Document]:
+        """The boxes in the form of suggestions, for pictures: _id, img_path, task_name, object_class, points, score."""
+        return [
+            {
+                "_id": shape.suggestion_id,
+                "img_path": shape.img_path,
+                "task_name": task.source_task,
+                "object_class": shape.object_class,
+                "points": list(shape.points),
+                "score": shape.score,
+            }
+            for task in self.tasks
+            for shape in task.shapes
+        ]
+
     def summary(self) -> str:
         """One sentence, a line for each problem, and the first corrections that are not sent."""
         head = f"{self.boxes} boxes on {self.frames} frames as {len(self.tasks)} new tasks (push {self.push_id})"

@@ -118,7 +118,7 @@ class ShapeSender:
         self.bar.advance(len(confirmed) + len(found))
         for job_id, part in self._parts(missing, wanted):
             self._send_part(job_id, part, wanted)
-        if missing or found:
+        if wanted:
             self._compare(wanted, {*missing, *(name for name, _ in found)})
         return len(missing), len(confirmed) + len(found)
 

@@ -13,6 +13,7 @@ from obdb_lib.cvat.names import named_files
 from obdb_lib.cvat.push_journal import PushJournal, kept_by_undo, same_server, since_undone
 from obdb_lib.cvat.push_plan import PlannedShape, PlannedTask, PushPlan
 from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST, ShapeSender, some
+from obdb_lib.cvat.share import Share
 from obdb_lib.errors import CvatError
 from obdb_lib.progress import Task
 from obdb_lib.records import Document
@@ -46,9 +47,11 @@ class TaskPush:
         bar: Task,
         *,
         shapes_per_request: int = SHAPES_PER_REQUEST,
+        share: Share | None = None,
     ) -> None:
         self.plan, self.task, self.client, self.journal = plan, task, client, journal
         self.project_id, self.bar, self.shapes_per_request = project_id, bar, shapes_per_request
+        self.server_files = share.server_files(task.frames) if share else {}
         noted = journal.entries(task.source_task)
         self._refuse_what_an_undo_kept([entry for entry in noted if entry["push_id"] == plan.push_id])
         self.entries = _own_or_unfinished(noted, plan, client.url)
@@ -86,6 +89,7 @@ class TaskPush:
         )
         wanted = {shape.suggestion_id: _document(shape, numbers, labels) for shape in self.task.shapes}
         sent, there = sender.send(wanted)
+        self._delete_late_twins(task_id)
         self._note("verified", "after", task_id=task_id, suggestion_ids=sorted(wanted))
         url = self.client.task_url(task_id)
         return PushedTask(self.name, self.task.source_task, task_id, url, len(self.task.frames), sent, there)
@@ -136,13 +140,16 @@ class TaskPush:
             if entry["step"] == "create":
                 pending = entry["phase"] == "before"
                 made = None if pending else int(entry["task_id"])
-            elif entry["step"] == "delete" and entry["phase"] == "after":
+            elif entry["step"] == "delete" and entry["phase"] == "after" and entry["task_id"] == made:
                 made = None
         if made is not None:
             found = self.client.task(made)
             if found is not None:
                 return found, True
         same = self.client.tasks(self.name)
+        filled = [task for task in same if task.get("size")]
+        if len(same) > 1 and len(filled) < 2 and self._creation_unsure():
+            same = filled or same[:1]  # the others came late, and are empty: _delete_late_twins
         if len(same) > 1:
             numbers = ", ".join(str(task["id"]) for task in same)
             raise CvatError(
@@ -160,6 +167,18 @@ class TaskPush:
         }
         if makers and self.plan.push_id not in makers:
             self._note("create", "after", task_id=task_id)
+
+    def _creation_unsure(self) -> bool:
+        """Whether this push once asked for its task and never learned whether it was made."""
+        phases = [entry["phase"] for entry in self.entries if entry["step"] == "create"]
+        return phases.count("before") > phases.count("after")
+
+    def _delete_late_twins(self, task_id: int) -> None:
+        """Take away empty tasks that the server made after all, when this push had given up and made another one."""
+        if self._creation_unsure():
+            for task in self.client.tasks(self.name):
+                if int(task["id"]) != task_id and not task.get("size"):
+                    self._delete(int(task["id"]))
 
     def _reading_ends_well(self, task_id: int) -> bool:
         """Whether the server is still reading images of an earlier try and gets through."""
@@ -179,15 +198,22 @@ class TaskPush:
         self._note("delete", "after", task_id=task_id)
 
     def _upload(self, task_id: int) -> None:
-        """Upload the images; when the server refuses them, the empty task is deleted."""
+        """Upload the images, or name them in the share; when the server refuses them, the empty task is deleted."""
         self._note("upload", "before", task_id=task_id, frames=len(self.task.frames))
         try:
             with ExitStack() as stack:
-                files = named_files([(frame.file, frame.upload_name) for frame in self.task.frames], stack)
-                self.client.wait(self.client.upload(task_id, files))
+                if self.server_files:
+                    request = self.client.attach(task_id, list(self.server_files.values()))
+                else:
+                    files = named_files([(frame.file, frame.upload_name) for frame in self.task.frames], stack)
+                    request = self.client.upload(task_id, files)
+                self.client.wait(request)
         except RefusedError as error:
             self._take_back(task_id)
-            raise CvatError(f"the images of {self.name!r} were not taken, so the task is not made: {error}") from error
+            hint = " Does the server have these files in its share, under these names?" if self.server_files else ""
+            raise CvatError(
+                f"the images of {self.name!r} were not taken, so the task is not made: {error}{hint}"
+            ) from error
         self._note("upload", "after", task_id=task_id)
 
     def _take_back(self, task_id: int) -> None:
@@ -199,23 +225,26 @@ class TaskPush:
     def _frame_numbers(self, task_id: int) -> dict[str, int]:
         """CVAT's number of each image path, by name: its order is by name and not that of the upload."""
         frames = self.client.meta(task_id)["frames"]
-        numbers: dict[str, int] = {}
-        for number, frame in enumerate(frames):
-            numbers.setdefault(str(frame["name"]).rsplit("/", 1)[-1], number)
+        numbers = {str(frame["name"]): number for number, frame in enumerate(frames)}
+        found: dict[str, int] = {}
         wrong = []
         for planned in self.task.frames:
-            place = numbers.get(planned.upload_name)
+            # An earlier try may have uploaded what this one would name in the share, or the other way round.
+            names = (self.server_files.get(planned.img_path, ""), planned.upload_name)
+            place = next((numbers[name] for name in names if name in numbers), None)
             if place is None:
                 wrong.append(f"{planned.upload_name} is not there")
             elif (frames[place]["width"], frames[place]["height"]) != (planned.width, planned.height):
                 size = f"{frames[place]['width']} x {frames[place]['height']}"
                 wrong.append(f"{planned.upload_name} is {size} there, {planned.width} x {planned.height} here")
+            else:
+                found[planned.img_path] = place
         if wrong:
             raise CvatError(
                 f"task {self.name!r} (id {task_id}) on CVAT does not hold the images of this push: {some(wrong)}. "
                 "Delete it there and run this step again; no box was sent to it."
             )
-        return {planned.img_path: numbers[planned.upload_name] for planned in self.task.frames}
+        return found
 
 
 def _own_or_unfinished(entries: list[Document], plan: PushPlan, server: str) -> list[Document]:

@@ -193,6 +193,10 @@ class Session:
         hint = hints.get(500 if status >= 500 else status, "")
         return RefusedError(f"CVAT refused {method} {self.url}/api/{path}: {status} {told}. {hint}".rstrip(), status)
 
+    def pause(self, seconds: float) -> None:
+        """Wait before asking again."""
+        self._sleep(seconds)
+
     def hide(self, text: str) -> str:
         """Text without passwords and tokens."""
         for secret in self._secrets:

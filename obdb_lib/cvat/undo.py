@@ -37,7 +37,8 @@ class UndoResult:
         whole = [task for task in self.tasks if task.act == "delete task"]
         parts = [task for task in self.tasks if task.act == "delete boxes"]
         verb = "deleted" if self.done else "would be deleted"
-        head = f"{len(whole)} tasks and {sum(task.boxes for task in parts)} boxes in {len(parts)} other tasks {verb}"
+        boxes = sum(task.boxes for task in parts)
+        head = f"{len(whole)} tasks, and {boxes} boxes of {len(parts)} tasks that stay, {verb}"
         lines = [f"{head} (push {self.push_id})"]
         for task in self.tasks:
             where = f"- task {task.name!r} (id {task.task_id})"

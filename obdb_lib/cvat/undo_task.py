@@ -24,7 +24,7 @@ class UndoneTask:
             there any more) or "undone before".
         boxes: number of boxes that go.
         kept: boxes of the push that stay because somebody changed them, in words.
-        added: number of annotations that somebody added.
+        added: number of annotations that somebody added to a task which the push made.
     """
 
     name: str
@@ -93,6 +93,8 @@ class UndoTask:
         noted = self.about if made else self.entries
         entries = [e for e in noted if e["step"] in ("shapes", "verified") and e["task_id"] == task_id]
         look = self._look(task_id, entries) if task.get("size") else _Look()
+        if not made:
+            look.added = 0  # it was somebody's task before
         if made and not look.added and not look.kept:
             act = "delete task"
         else:
@@ -139,7 +141,7 @@ class UndoTask:
                 changes = _changes(sent[name], shape, defaults)
                 if changes:
                     where = f"frame {shape['frame']}, shape {shape['id']}"
-                    look.kept[name] = f"the box of suggestion {name} ({where}) stays: {changes} changed since"
+                    look.kept[name] = f"box {name} ({where}) stays: {changes} changed since"
                 else:
                     look.unchanged.append(shape)
             elif name is None and any(not _changes(one, shape, defaults) for one in alike[shape_key(shape)]):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import accounts, annotations, data, tasks
 from .answers import Answer, Refusal, detail, forbidden, no_such_url, server_error
-from .faults import Fault, Late
+from .faults import LATE, Fault, Late
 from .request import Request
 from .world import User, World
 
@@ -97,8 +99,9 @@ class StandIn:
     def __post_init__(self) -> None:
         self.world = World(self.clock)
         self._lock = threading.Lock()
+        self._late: list[list[Any]] = []
         handler = type("Handler", (_Handler,), {"app": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Listener(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
@@ -109,6 +112,10 @@ class StandIn:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def copy_from(self, world: World) -> None:
+        """Begin with a copy of what another stand-in remembers."""
+        self.world = copy.deepcopy(world)
 
     @property
     def writes(self) -> list[tuple[str, str]]:
@@ -127,7 +134,20 @@ class StandIn:
                 except Refusal as refusal:
                     return refusal.answer
 
-            return fault.carry_out(self.world, body, act) if fault else act(body)
+            if fault and fault.kind == LATE:
+                self._late.append([fault.delay, act, body])
+            answer = fault.carry_out(self.world, body, act) if fault else act(body)
+            self._work_on()
+            return answer
+
+    def _work_on(self) -> None:
+        """What clients have given up is done all the same, when its time has come."""
+        for waiting in list(self._late):
+            if waiting[0] == 0:
+                self._late.remove(waiting)
+                waiting[1](waiting[2])
+            else:
+                waiting[0] -= 1
 
     def _dispatch(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         parts = urlsplit(target)
@@ -204,6 +224,13 @@ class StandIn:
             message = f"Request was throttled. Expected available in {wait} seconds."
             raise Refusal(detail(message, 429, ("Retry-After", str(wait))))
         recent.append(now)
+
+
+class _Listener(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is killed is no trouble of the server's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

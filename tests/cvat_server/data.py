@@ -33,6 +33,8 @@ def upload(request: Request, number: str) -> Answer:
         given = {part.name: part.content.decode() for part in request.parts() if not part.filename}
     else:
         given = request.json()
+        # Of a mounted share nothing was recorded; as documented, paths in it become the frames' names.
+        data.uploads |= {name: request.world.share.get(name) for name in given.get("server_files", [])}
     _keep(request.world, task, data)
     if "upload-multiple" in request.headers:
         return empty(200)
@@ -82,6 +84,8 @@ def _read_files(world: World, task: Task, data: Data) -> None:
     frames = []
     for name in names:
         content = data.uploads[name]
+        if content is None:
+            raise ValueError(f"No such file or directory: '/home/django/share/{name}'")
         try:
             with Image.open(io.BytesIO(content)) as image:
                 frames.append(Frame(name, *image.size, content, Image.MIME[image.format or "PNG"]))

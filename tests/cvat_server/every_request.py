@@ -19,7 +19,7 @@ from .state import server_state, store_state
 
 MAX_TRIES = 5
 """An action must end well at its first repeat or soon after: the fault happens once."""
-SHORT_TIMEOUT_S = 0.15
+SHORT_TIMEOUT_S = 0.1
 """How long the client waits for an answer while "slow" is tried."""
 
 
@@ -63,6 +63,7 @@ def every_request(
     kinds: Sequence[str] = KINDS,
     *,
     skip: Callable[[str, str], bool] = lambda method, path: False,
+    delay: int = 0,
     each: Callable[[StandIn, Scene], None] = lambda server, scene: None,
 ) -> Runs:
     """Run the scene undisturbed, then in a fresh world for every request and kind with this fault at this request.
@@ -71,6 +72,7 @@ def every_request(
         make: arranges a fresh server (and store) for the action; its requests are not counted.
         kinds: of faults, from ``KINDS``.
         skip: requests to leave alone.
+        delay: of the kind "late": how many requests later the server does it.
         each: called at the end of each run, for what else must hold.
 
     Raises:
@@ -88,7 +90,7 @@ def every_request(
     for number, (method, path) in enumerate(runs.requests):
         for kind in kinds:
             if happens_to(kind, method, path) and not skip(method, path):
-                _disturbed(make, number, kind, wanted, each)
+                _disturbed(make, number, kind, delay, wanted, each)
                 runs.by_kind[kind] += 1
     return runs
 
@@ -97,12 +99,13 @@ def _disturbed(
     make: Callable[[StandIn], Scene],
     number: int,
     kind: str,
+    delay: int,
     wanted: Any,
     each: Callable[[StandIn, Scene], None],
 ) -> None:
     with StandIn() as server:
         scene = make(server)
-        fault = Fault(ANY, "", kind=kind, skip=number)
+        fault = Fault(ANY, "", kind=kind, skip=number, delay=delay)
         server.faults.append(fault)
         what = f"{kind} at request {number}"
         told: list[str] = []

@@ -24,6 +24,8 @@ KINDS = (
     "shapes_dropped",
 )
 """All that may happen to any request; ``happens_to`` says which requests a kind can meet at all."""
+LATE = "late"
+"""Beside ``KINDS``: few actions can be safe from a server that works on long after it was given up."""
 RETRY_AFTER_S = 7
 
 
@@ -44,6 +46,7 @@ class Fault:
               answer; "slow" does it and keeps silent until the client gives up.
             - "throttled" does nothing and answers 429 with Retry-After; "error_500" does nothing and answers a web
               page; "error_502" does it, but a proxy in front answers for the server.
+            - "late" closes the connection at once and does it when ``delay`` more requests have come and gone.
             - "wrong_json" does it and cuts the answer in its middle; "other_json" does it and answers another object.
             - "shapes_dropped" stores all shapes of the request but the last, and answers 200.
             - "answer" sends ``answer`` and does nothing; "hook" calls ``hook(world)`` first and goes on.
@@ -57,6 +60,7 @@ class Fault:
     hook: Callable[[World], None] | None = None
     times: int = 1
     skip: int = 0
+    delay: int = 0
     met: list[tuple[str, str]] = field(default_factory=list)
 
     def applies(self, method: str, path: str) -> bool:
@@ -73,6 +77,7 @@ class Fault:
         """What goes back (None: the connection is closed); ``act`` does what the request asks for."""
         instead = {
             "drop_before": None,
+            LATE: None,
             "throttled": detail("Request was throttled.", 429, ("Retry-After", str(RETRY_AFTER_S))),
             "error_500": server_error(),
             "answer": self.answer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,11 @@ def log_in(server: StandIn, **more: Any) -> CvatClient:
     """A client of the stand-in's administrator; waits are not waited."""
     sleep = more.pop("sleep", lambda seconds: None)
     return connect(CvatAccess(server.url, "admin", PASSWORD, **more), sleep=sleep)
+
+
+def connect_to(url: str) -> CvatClient:
+    """As ``log_in``, from another process."""
+    return connect(CvatAccess(url, "admin", PASSWORD), sleep=lambda seconds: None)
 
 
 def make_images(root: Path, img_paths: Sequence[str], size: tuple[int, int] = SIZE) -> FrameStore:
@@ -105,3 +111,19 @@ def stored_shapes(server: StandIn) -> list[dict[str, Any]]:
             names = {"task": task.name, "image": task.data.frames[shape["frame"]].name}
             found.append({**shape, **names, "label": world.labels[shape["label_id"]].name})
     return found
+
+
+def arrived(server: StandIn) -> Counter[tuple[Any, ...]]:
+    """What a person would see: image, label and points of each box."""
+    return Counter((shape["image"], shape["label"], *shape["points"]) for shape in stored_shapes(server))
+
+
+EXPECTED = Counter(
+    {
+        ("day__1L__GH1__img10.png", "cleavers", 1.0, 2.0, 20.13, 30.0): 1,
+        ("day__1L__GH1__img10.png", "dandelion", 30.0, 5.0, 50.0, 40.0): 1,
+        ("day__1L__GH1__img2.png", "cleavers", 3.0, 3.0, 13.0, 13.0): 1,
+        ("day__1L__GH2__img2.png", "cleavers", 4.0, 4.0, 14.0, 14.0): 1,
+    }
+)
+"""What ``two_frame_plan`` sends."""

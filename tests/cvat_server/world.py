@@ -86,7 +86,7 @@ class Data:
     created: datetime
     image_quality: int = 70
     sorting: str = "lexicographical"
-    uploads: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, bytes | None] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     submitted: bool = False
@@ -175,6 +175,7 @@ class World:
         self.jobs: dict[int, Job] = {}
         self.labels: dict[int, Label] = {}
         self.requests: dict[str, Background] = {}
+        self.share: dict[str, bytes] = {}
         self.anonymous_calls: list[datetime] = []
         self.add_user("admin", "admin-password", superuser=True)
 
