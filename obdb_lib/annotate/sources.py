@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from obdb_lib import paths
-from obdb_lib.annotate.parquet import SUFFIX, read_parquet
 from obdb_lib.errors import DatasetError, FrameError, StoreError
 from obdb_lib.formats import detect_and_read
 from obdb_lib.frames import FrameStore, frames_below
@@ -154,8 +153,14 @@ def of_task(named: str | None, task: str, store: Store) -> Source:
 
 
 def read_file(path: Path) -> Source:
+    """Annotations of a file or folder of any known format; its folder is looked through for images first.
+
+    Raises:
+        DatasetError: it holds no task.
+        FormatError: it is malformed.
+    """
     folder = path if path.is_dir() else path.parent
-    found = read_parquet(path) if path.suffix.lower() == SUFFIX else detect_and_read(path, image_root=folder)
+    found = detect_and_read(path, image_root=folder)
     if not found.tasks:
         told = f"; first problem: {found.problems[0]}" if found.problems else ""
         raise DatasetError(f"{path} holds no task with frames{told}")
