@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from obdb_lib import kept_detections
+from obdb_lib.annotate.sources import named
 from obdb_lib.boxes import BoxSet, match
 from obdb_lib.checkpoints import Checkpoint, cpu_state, load_detector, save_checkpoint
 from obdb_lib.cli.auto_annotate import main
@@ -334,3 +335,33 @@ def test_labels_of_a_class_map(world: Path, server: StandIn, capsys: pytest.Capt
     path.write_text(json.dumps({**settings, "auto_annotation_class_map": ["Dandelion"]}))
     assert run(*given) == 1
     assert "has no label 'Fat hen'" in capsys.readouterr().err
+
+
+def test_frames_that_cannot_be_read_are_told__and_none_at_all_is_an_error(
+    world: Path, server: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted((world / "weed_data").rglob("*.png"))
+    files[0].unlink()
+    assert run(*PICKLE) == 3
+    assert "1 frames cannot be read and were not judged: image 'fielddata" in capsys.readouterr().out
+    for file in files[1:]:
+        file.unlink()
+    assert run(*PICKLE) == 1
+    assert "not one of the 6 frames can be read: image" in capsys.readouterr().err
+    assert run("--upload_pkl", "True", "--yes") == 1
+    assert "6 images cannot be read" in capsys.readouterr().err
+    assert server.writes == []
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["A 1", "A_1", "gt_A_1"], ["A 1"]),
+        (["A_1", "gt_A_1"], ["A_1"]),
+        (["gt_val_A_1", "BA 1", "A 11"], ["gt_val_A_1"]),
+        (["gt_A_1", "other A 1"], ["gt_A_1", "other A 1"]),
+        (["B"], []),
+    ],
+)
+def test_a_task_is_found_as_upstream_wrote_names(names: list[str], found: list[str]) -> None:
+    assert named(names, "A 1") == found

@@ -17,7 +17,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +39,9 @@ LIST = "list"
 AUTO = "auto_annotation"
 READING = ("queued", "started")
 """States of a background request that still reads a task's images."""
+
+CLOSED = ("verified", "merged")
+"""Steps of the journal that name what stands on CVAT."""
 
 Step = tuple[str, Callable[[], object]]
 
@@ -108,12 +110,17 @@ def delete_auto(work: Work) -> Iterator[Step]:
 
 
 def pushes(work: Work) -> None:
-    """List the pushes in the journal: id, task, model, boxes that are known to stand on CVAT."""
-    boxes: Counter[str] = Counter()
+    """List pushes, merges and uploads by their ids, and how many of their boxes are known to stand on CVAT."""
+    standing: dict[str, set[str]] = {}
     for entry in work.store.pushes():
-        line = "  ".join(str(entry.get(name) or "-") for name in ("push_id", "task_name", "model", "server"))
-        boxes[line] += len(entry.get("suggestion_ids", [])) if entry["step"] == "verified" else 0
-    lines = [f"{line}  {count} boxes" for line, count in boxes.items()]
+        what = entry.get("kind") or entry.get("model")
+        line = "  ".join(str(part or "-") for part in (entry["push_id"], what, entry["server"], entry["task_name"]))
+        boxes = standing.setdefault(line, set())
+        if entry["step"] in CLOSED:
+            boxes |= set(entry["suggestion_ids"])
+        elif entry["step"] == "undone":
+            boxes -= set(entry["suggestion_ids"])
+    lines = [f"{line}  {len(boxes)} boxes" for line, boxes in standing.items()]
     work.say("\n".join(lines) or "nothing was pushed yet")
 
 

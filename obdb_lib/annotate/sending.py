@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ from obdb_lib.annotate.sources import Source
 from obdb_lib.boxes import DEFAULT_MATCH_IOU
 from obdb_lib.cvat.collect import cvat_address
 from obdb_lib.cvat.push import StoreJournal, send
+from obdb_lib.errors import DatasetError
 from obdb_lib.records import import_report
 
 SHOWN = 5
@@ -51,11 +52,13 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
         seed=desk.settings.seed,
         progress=desk.progress,
     )
-    for img_path, why in list(missing.unreadable.items())[:SHOWN]:
-        desk.say(f"not judged: {img_path}: {why}")
+    judged = len(snapshot.frames) - len(missing.unreadable)
+    if not judged:
+        raise DatasetError(f"not one of the {len(snapshot.frames)} frames can be read: {_first(missing.unreadable)}")
+    if missing.unreadable:
+        desk.say(f"{len(missing.unreadable)} frames cannot be read and were not judged: {_first(missing.unreadable)}")
     counts = Counter(str(one["object_class"]) for one in missing.suggestions)
     told = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
-    judged = len(snapshot.frames) - len(missing.unreadable)
     desk.say(f"boxes of {look.threshold:g} or more that no annotation explains, on {judged} frames judged: {told}")
     plan = plan_auto(
         missing,
@@ -81,3 +84,7 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
     done = send(plan, desk.client(), journal=StoreJournal(desk.store), confirm=True, progress=desk.progress)
     desk.say(f"{done.summary()}\n{done.table()[['task_id', 'sent', 'name', 'url']].to_string(index=False)}")
     return DONE
+
+
+def _first(unreadable: Mapping[str, str]) -> str:
+    return next(iter(unreadable.values()))

@@ -49,23 +49,24 @@ class Source:
     def frames(self, store: Store, *more: Path | str) -> FrameStore:
         """Where its images are: its own folders, those the store remembers, then ``more``."""
         places = [paths.locate(one) for one in more if str(one)]
-        return FrameStore([*self.roots, *store.image_roots(), *places])
+        return FrameStore(list(dict.fromkeys([*self.roots, *store.image_roots(), *places])))
 
     def only_task(self, name: str) -> Source:
-        """The task of this name alone; a space and ``_`` are the same where no name is exactly so.
+        """The task of this name alone (see ``named``).
 
         Raises:
-            DatasetError: there is none, or two that differ in spaces only.
+            DatasetError: there is none, or several fit equally well.
         """
-        found = [record for record in self.records if record.name == name]
-        found = found or [record for record in self.records if _spaced(record.name) == _spaced(name)]
+        found = named([record.name for record in self.records], name)
+        records = [record for record in self.records if record.name in found]
         if len(found) != 1:
             names = [record.name for record in self.records]
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names[:5])}"
-            count = "several tasks" if found else "no task"
+            count = f"{len(found)} tasks" if found else "no task"
+            hint = f"name one of {', '.join(found)}" if found else hint
             raise DatasetError(f"{self.name} holds {count} named {name!r}; {hint}")
-        return replace(self, name=f"{self.name}, task {found[0].name}", records=tuple(found))
+        return replace(self, name=f"{self.name}, task {found[0]}", records=tuple(records))
 
     def only_frames(self, names: Sequence[str], *, named_by: str) -> Source:
         """The frames that these names mean (as ``given`` matches paths of other machines), in their tasks.
@@ -84,8 +85,14 @@ class Source:
         )
 
 
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
+def named(names: Sequence[str], wanted: str) -> list[str]:
+    """Those of ``names`` that ``wanted`` means: just so, else with ``_`` for spaces, else with words before it, as in
+    ``gt_val_FieldData_20200515101008_2L_GH070066``."""
+    plain = {name: name.replace("_", " ") for name in names}
+    spaced = wanted.replace("_", " ")
+    just_so = [name for name in names if name == wanted]
+    alike = just_so or [name for name in names if plain[name] == spaced]
+    return alike or [name for name in names if plain[name].endswith(f" {spaced}")]
 
 
 def restricted(record: TaskRecord, kept: Collection[str]) -> TaskRecord:
@@ -96,11 +103,11 @@ def restricted(record: TaskRecord, kept: Collection[str]) -> TaskRecord:
     return TaskRecord(record.task, {**record.meta, "frames": [frame for _, frame in places]}, annotations)
 
 
-def read_source(named: str, store: Store) -> Source:
+def read_source(text: str, store: Store) -> Source:
     """Annotations of a file or folder of any known format, or of a split.
 
     Args:
-        named: a path (folders of the container are mapped), a split's id, ``ID:PART``, or a part (train, val, test) of
+        text: a path (folders of the container are mapped), a split's id, ``ID:PART``, or a part (train, val, test) of
             the split that notebook 02 chose last. A split alone means its val part.
 
     Raises:
@@ -108,42 +115,42 @@ def read_source(named: str, store: Store) -> Source:
         FormatError: the file is malformed.
         PickleRefusedError: a pickle asks for more than plain tables.
     """
-    path = paths.mapped(named)
+    path = paths.mapped(text)
     if path.exists():
         return read_file(path)
-    split_id, _, part = named.partition(":")
-    if named in PARTS:
+    split_id, _, part = text.partition(":")
+    if text in PARTS:
         chosen = read_result(run_folder(), "02_explore_and_split", default={})
-        split_id, part = str(chosen.get("split_id", "")), named
+        split_id, part = str(chosen.get("split_id", "")), text
     part = part or DEFAULT_PART
     try:
         document, frames = store.split(split_id)
     except StoreError as error:
         raise DatasetError(
-            f"-p {named!r} is neither a file or folder ({path} does not exist) nor a split: {error}. Give a pickle, "
+            f"-p {text!r} is neither a file or folder ({path} does not exist) nor a split: {error}. Give a pickle, "
             "Parquet or COCO file, a folder with annotations, the id of a split (ID or ID:PART), or val for the split "
             "that notebook 02 chose"
         ) from error
     if part not in PARTS:
-        raise DatasetError(f"-p {named!r}: a split has the parts {', '.join(PARTS)}; got {part!r}")
+        raise DatasetError(f"-p {text!r}: a split has the parts {', '.join(PARTS)}; got {part!r}")
     kept = {str(frame["img_path"]) for frame in frames if frame["part"] == part}
     return _of_store(store, kept, f"part {part} of split {document['_id']}")
 
 
-def of_task(named: str | None, task: str, store: Store) -> Source:
-    """One task for a rerun: of ``named``, else of upstream's default file where that is there and has it, else of the
+def of_task(text: str | None, task: str, store: Store) -> Source:
+    """One task for a rerun: of ``text``, else of upstream's default file where that is there and has it, else of the
     store.
 
     Raises:
         DatasetError: the task is nowhere.
     """
-    if named is not None:
-        return read_source(named, store).only_task(task)
+    if text is not None:
+        return read_source(text, store).only_task(task)
     if paths.mapped(DEFAULT_SOURCE).is_file():
         source = read_source(DEFAULT_SOURCE, store)
-        if any(_spaced(record.name) == _spaced(task) for record in source.records):
+        if named([record.name for record in source.records], task):
             return source.only_task(task)
-    names = [name for name in store.task_names() if _spaced(name) == _spaced(task)]
+    names = named(store.task_names(), task)
     every = Source("the store", tuple(store.record(name) for name in names))
     if not names:
         near = difflib.get_close_matches(task, store.task_names(), n=1)
