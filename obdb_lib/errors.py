@@ -85,5 +85,9 @@ class CvatError(ObdbError):
     """The CVAT server refused, could not be reached, or answered with something else than was sent."""
 
 
+class ActError(ObdbError):
+    """An act of maintenance broke off, for a reason in its own code."""
+
+
 class BatchError(ObdbError):
     """A batch run was asked for with wrong parameters, or one of its notebooks failed."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import struct
-import zlib
-=======
 import io
 import struct
->>>>>>> 1bfbd38092df7029fc2f24816b9f2c48451b5d2c
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +15,7 @@ UNREADABLE = (UnidentifiedImageError, OSError, ValueError, RuntimeError, SyntaxE
 ORIENTATION = 0x0112
 """EXIF tag that says which way is up; 1 (or absent) is upright."""
 _ON_ITS_SIDE = (5, 6, 7, 8)
-
-
+JPEG_END = b"\xff\xd9"
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 """What is opened as an image, whatever a file is called; Pillow knows others that start programs (EPS)."""
 
@@ -52,9 +47,6 @@ def upright_size(file: Path | IO[bytes]) -> tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-JPEG_END = b"\xff\xd9"
-
-
 def whole_size(content: bytes) -> tuple[int, int]:
     """As ``upright_size``, for an image that must be there to its last byte; it is decoded only where that is needed.
 
@@ -62,12 +54,12 @@ def whole_size(content: bytes) -> tuple[int, int]:
         one of UNREADABLE: not an image, or cut off.
     """
     size = upright_size(io.BytesIO(content))
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
         try:
             if image.format == "PNG":
                 image.verify()  # goes through all chunks and their check sums
             elif image.format != "JPEG" or not content.rstrip(b"\0").endswith(JPEG_END):
                 image.load()
-        except (struct.error, EOFError) as error:
+        except (struct.error, EOFError, IndexError, KeyError, TypeError, zlib.error) as error:
             raise OSError(f"the image is cut off ({error})") from error
     return size

@@ -4,7 +4,9 @@ Variables (all optional): ``OBDB_DATA_CACHE`` (folder for everything that can be
 user's own server instead of the embedded one), ``OBDB_MONGOD_PORT`` (loopback port of the embedded server; a free one
 is chosen otherwise), ``OBDB_DATABASE`` (database name), ``OBDB_USER`` (name written into decisions), ``CVAT_URL``,
 ``CVAT_USERNAME``, ``CVAT_PASSWORD``, ``CVAT_TOKEN``, ``CVAT_ORG``, ``OBDB_PAGE_HOST`` (address on which TensorBoard
-and the search's dashboard listen; the loopback unless it is set, as in the container).
+and the search's dashboard listen; the loopback unless it is set, as in the container), ``OBDB_TRAIN``,
+``OBDB_WEED_DATA``, ``OBDB_AUTO_ANNOTATION`` (where upstream's folders ``/train``, ``/weed_data`` and
+``/auto_annotation`` lie outside the container).
 """
 
 from __future__ import annotations
@@ -18,6 +20,14 @@ from obdb_lib.errors import CacheError, SettingsError
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_DATABASE = "annotations"
 LOOPBACK = "127.0.0.1"
+CONTAINER_FOLDERS = {
+    "/train": "OBDB_TRAIN",
+    "/weed_data": "OBDB_WEED_DATA",
+    "/auto_annotation": "OBDB_AUTO_ANNOTATION",
+}
+"""Upstream's folders in the container, and the variables that say where they lie outside it."""
+SETTINGS_NAMES = (Path("/code/settings_file.json"), PROJECT_ROOT / "settings.cpu.json")
+"""Settings of the command lines that are told none: the container's file where it is there, else the lab's recipe."""
 
 
 def data_cache() -> Path:
@@ -37,12 +47,30 @@ def data_cache() -> Path:
     return path
 
 
+def mapped(path: Path | str) -> Path:
+    """A path as typed, with ``~`` and, where its variable is set, a folder of the container (CONTAINER_FOLDERS) put in.
+
+    ``/train/pickled_weed/pd_val.pkl`` is ``$OBDB_TRAIN/pickled_weed/pd_val.pkl``; ``/training`` stays as it is.
+    """
+    given = Path(path).expanduser()
+    for folder, variable in CONTAINER_FOLDERS.items():
+        place = os.environ.get(variable)
+        if place and given.is_relative_to(folder):
+            return Path(place).expanduser() / given.relative_to(folder)
+    return given
+
+
+def default_settings() -> Path:
+    """The first of SETTINGS_NAMES that is there."""
+    return next((path for path in SETTINGS_NAMES if path.is_file()), SETTINGS_NAMES[-1])
+
+
 def locate(path: Path | str) -> Path:
-    """A path of the settings as an absolute one.
+    """A path of the settings as an absolute one, folders of the container mapped (``mapped``).
 
     ``data_cache/...`` means this lab's data_cache, wherever it lies; other relative paths start at the project.
     """
-    given = Path(path).expanduser()
+    given = mapped(path)
     if not given.is_absolute() and given.parts[:1] == ("data_cache",):
         return data_cache().joinpath(*given.parts[1:])
     return (PROJECT_ROOT / given).resolve()

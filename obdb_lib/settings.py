@@ -102,6 +102,7 @@ class Settings(SettingsModel):
     hpo_objective: Literal["val_map", "val_loss", "train_loss"] = "val_map"
     hpo_early_stopping: Flag = True
     augmentation: AugmentationSettings = AugmentationSettings()
+    maintenance_acts: str = ""
 
     @classmethod
     def load(cls, path: Path | str) -> Settings:

@@ -55,7 +55,7 @@ ROWS: list[tuple[str, ...]] = [
         *("suggest", "review", "decision_log", "repair", "static_scene", "memory", "recorded", "rules"),
     ),
     ("cvat",),
-    ("parameters", "batch", "cli"),
+    ("annotate", "dataset_files", "parameters", "batch", "cli"),
 ]
 ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 # cache: files that appear whole or not at all.

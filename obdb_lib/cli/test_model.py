@@ -16,32 +16,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obdb_lib import paths
+from obdb_lib.annotate.sources import read_source
 from obdb_lib.cache import require_writable, write_json
 from obdb_lib.checkpoints import load_checkpoint, load_detector
+from obdb_lib.cli._flags import EXIT_CODES, add_switch
 from obdb_lib.collect import frames_of
 from obdb_lib.detections import boxes_by_frame
 from obdb_lib.duplicates import DuplicateGroups, find_duplicates
 from obdb_lib.errors import CacheError, DatasetError, ObdbError, SettingsError, StoreError
 from obdb_lib.evaluation import METRIC_SCORE_THRESHOLD, coco_metrics, detect
-from obdb_lib.formats import detect_and_read
 from obdb_lib.frames import FrameStore
 from obdb_lib.intervals import group_intervals, judging_groups
 from obdb_lib.matches import match_detections
 from obdb_lib.metric_figures import write_figures, write_frames
 from obdb_lib.progress import LogProgress
-from obdb_lib.records import check_task
 from obdb_lib.settings import Settings
-from obdb_lib.snapshots import Snapshot, build_snapshot
+from obdb_lib.snapshots import Snapshot
 from obdb_lib.splits import Split, split_from_documents
 from obdb_lib.stages import read_result, run_folder
-from obdb_lib.store import Store, open_store, with_ids
+from obdb_lib.store import Store, open_store
 from obdb_lib.stored_runs import StoredRun, find_run
 from obdb_lib.tuning import Workbench
 from obdb_lib.voc import CLASS_METRICS_NAME, class_metrics, voc_average_precision, write_average_precision
 
 logger = logging.getLogger("obdb_lib")
 
-DEFAULT_SETTINGS = "settings.cpu.json"
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 FIGURES, IMAGES, METRICS_NAME = "result_figures", "test_imgs", "metrics.json"
 FOUND_COLOUR, TRUTH_COLOUR = "red", "blue"
@@ -61,14 +60,6 @@ class _Data:
     run_id: str = ""
 
 
-def truth_of(text: str) -> bool:
-    """True or False as written: upstream's ``type=bool`` took the word False for true."""
-    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"wants True or False; got {text!r}")
-    return words[text.lower()]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Judge and write; 0, or with a message 2 for wrong settings, 1 for what else went wrong (130 when interrupted)."""
     options = _parser().parse_args(arguments)
@@ -86,17 +77,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="test_model",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        *("-f", "--settings_file"), default="", help=f"settings JSON (those of --run, else {DEFAULT_SETTINGS})"
+        *("-f", "--settings_file"), default="", help=f"settings JSON (those of --run, else {paths.default_settings()})"
     )
     parser.add_argument("-m", "--model_path", default="", help="checkpoint; the run's own when left out")
-    parser.add_argument("-p", "--pickle_path", default="", help="pickle, or any file or folder with annotations")
-    parser.add_argument("-s", "--save_path", default=".", help="folder of the results (%(default)s)")
     parser.add_argument(
-        "-l", "--limit_metrics", type=truth_of, default=True, help="metrics_..._range_small of the settings (True)"
+        *("-p", "--pickle_path"), default="", help="pickle, or any file or folder with annotations, or a split"
     )
-    parser.add_argument("-i", "--save_images", type=truth_of, default=False, help="write frames with boxes (False)")
+    parser.add_argument("-s", "--save_path", default=".", help="folder of the results (%(default)s)")
+    small = "metrics_..._range_small of the settings (True)"
+    add_switch(parser, "-l", "--limit_metrics", default=True, help=small)
+    add_switch(parser, "-i", "--save_images", help="write frames with boxes (False)")
     parser.add_argument("--run", default="", help="a stored run: its id, its folder, or the save_dir of its training")
     parser.add_argument(
         "--run_dir", default="", help="folder of a batch, whose last run is judged without -p and --run"
@@ -108,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 def _judge(options: argparse.Namespace) -> None:
     data = _data(options)
     settings = data.settings
-    folder, progress = Path(options.save_path).expanduser(), LogProgress()
+    folder, progress = paths.mapped(options.save_path), LogProgress()
     require_writable(folder, "-s")
     detector = load_detector(data.model)
     table = detect(detector, data.frames, data.img_paths, score_threshold=METRIC_SCORE_THRESHOLD, progress=progress)
@@ -155,31 +152,28 @@ def _data(options: argparse.Namespace) -> _Data:
         raise DatasetError("--run and --run_dir both name a run; give one of them")
     if options.pickle_path and not (options.model_path or options.run):
         raise DatasetError("-m names the checkpoint to judge (or --run a stored run); it is needed together with -p")
-    settings = Settings.load(paths.locate(options.settings_file or DEFAULT_SETTINGS))
-    if options.pickle_path and options.model_path:
-        return _given(options, settings, options.model_path)
+    settings = Settings.load(paths.locate(options.settings_file) if options.settings_file else paths.default_settings())
+    options.model_path = str(paths.mapped(options.model_path)) if options.model_path else ""
     with open_store() as store:
+        if options.pickle_path and options.model_path:
+            return _given(options, settings, options.model_path, store)
         if not options.run:
             return _last_run(options, store, settings)
         run = find_run(store, options.run)
         if run.settings and not options.settings_file:
             settings = run.settings
         if options.pickle_path:
-            return replace(_given(options, settings, str(run.model)), run_id=run.id)
+            return replace(_given(options, settings, str(run.model), store), run_id=run.id)
         return _of_run(options, store, run, settings)
 
 
-def _given(options: argparse.Namespace, settings: Settings, model: str) -> _Data:
-    """Annotations of a file, all of them judged; nothing is stored."""
-    path = Path(options.pickle_path).expanduser()
-    if not path.exists():
-        raise DatasetError(f"{path} does not exist; -p names a pickle, or a file or folder with annotations")
-    folder = path if path.is_dir() else path.parent
-    found = detect_and_read(path, image_root=folder)
-    tasks = [check_task(record)[0] for record in found.tasks]
-    snapshot = build_snapshot([t.meta for t in tasks], [d for t in tasks for d in with_ids(t.annotations)])
-    roots = [*options.image_root, folder, paths.locate(settings.dataset_dir)]
-    return _Data(snapshot, FrameStore(roots), list(snapshot.frames["img_path"]), model, settings)
+def _given(options: argparse.Namespace, settings: Settings, model: str, store: Store) -> _Data:
+    """Annotations of a file or a split, all of them judged; nothing is stored."""
+    source = read_source(options.pickle_path, store)
+    snapshot = source.snapshot()
+    roots = [*map(paths.mapped, options.image_root), *source.roots, *store.image_roots()]
+    frames = FrameStore([*roots, paths.locate(settings.dataset_dir), paths.mapped("/weed_data")])
+    return _Data(snapshot, frames, list(snapshot.frames["img_path"]), model, settings)
 
 
 def _of_run(options: argparse.Namespace, store: Store, run: StoredRun, settings: Settings) -> _Data:
