@@ -337,6 +337,15 @@ def test_labels_of_a_class_map(world: Path, server: StandIn, capsys: pytest.Capt
     assert "has no label 'Fat hen'" in capsys.readouterr().err
 
 
+def test_images_of_the_share_are_not_uploaded(world: Path, server: StandIn) -> None:
+    root = world / "weed_data"
+    server.world.share |= {file.relative_to(root).as_posix(): file.read_bytes() for file in root.rglob("*.png")}
+    assert run("--upload_pkl", "True", "--share", "--yes") == 0
+    assert run(*PICKLE, "--share", "/weed_data", "--yes") == 0
+    assert not any("Upload" in path for _, path in server.log)
+    assert {shape["image"].split("/")[0] for shape in stored_shapes(server)} == {"fielddata"}
+
+
 def test_frames_that_cannot_be_read_are_told__and_none_at_all_is_an_error(
     world: Path, server: StandIn, capsys: pytest.CaptureFixture[str]
 ) -> None:

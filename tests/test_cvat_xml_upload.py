@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from obdb_lib.cvat.client import CvatClient
+from obdb_lib.cvat.push import Share
+from obdb_lib.cvat.record_plan import plan_records
 from obdb_lib.cvat.record_upload import Uploaded, upload_records
-from obdb_lib.cvat.xml_upload import plan_xml_upload
+from obdb_lib.cvat.xml_upload import plan_xml_upload, read_xml_folder
 from obdb_lib.errors import CvatError, FormatError
 from obdb_lib.frames import FrameStore
 from obdb_lib.records import TaskRecord
 from tests.cvat_server import KINDS, Fault, Scene, StandIn, every_request
+from tests.cvat_server.faults import LATE
 from tests.cvat_server.helpers import MemoryJournal, log_in, make_images, stored_shapes
 from tests.cvat_server.world import World
 
@@ -158,7 +161,7 @@ def test_failed_upload_leaves_nothing_behind(
         data.uploads["day__1L__GH02__img10.png"] = b"no picture"
 
     server.faults.append(Fault("GET", "/api/requests/", "hook", hook=spoil))
-    with pytest.raises(CvatError, match="were not taken, so it is not made"):
+    with pytest.raises(CvatError, match="were not taken, so the task is not made"):
         upload(given, client)
     assert server.world.tasks == {}
 
@@ -187,11 +190,33 @@ def test_every_request_may_fail(kind: str, tmp_path: Path) -> None:
     assert runs.count == (len(runs.requests) if kind != "shapes_dropped" else 1)
 
 
+def test_images_of_a_share_are_named_and_not_uploaded(
+    server: StandIn, client: CvatClient, given: tuple[Path, FrameStore]
+) -> None:
+    root = given[1].roots[0]
+    files = list(root.rglob("*.png"))
+    server.world.share |= {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
+    plan = plan_xml_upload(*given)
+    upload_records(plan, client, journal=MemoryJournal(), confirm=True, share=Share({root: ""}))
+    assert {shape["image"] for shape in stored_shapes(server)} == {f"{place}/img10.png" for place in NAMES.values()}
+    assert not any("Upload" in path for _, path in server.log)
+    assert sum(path.endswith("/data/") for _, path in server.writes) == 2
+
+
+@pytest.mark.parametrize("delay", [0, 3, 6, 9])
+def test_what_the_server_does_late_is_cleared_away(delay: int, tmp_path: Path) -> None:
+    given = write_folder(tmp_path, dict(list(NAMES.items())[:1]))
+
+    def make(server: StandIn) -> Scene:
+        journal = MemoryJournal()
+        return Scene(lambda: upload(given, log_in(server), journal))
+
+    runs = every_request(make, [LATE], skip=lambda method, path: method == "GET", delay=delay)
+    assert runs.count >= 5
+
+
 def test_records_with_attributes_of_cvat(client: CvatClient, server: StandIn, given: tuple[Path, FrameStore]) -> None:
     """A task that was pulled has its attributes by the ids of the other server; they go by name."""
-    from obdb_lib.cvat.record_plan import plan_records
-    from obdb_lib.cvat.xml_upload import read_xml_folder
-
     (record, *_) = read_xml_folder(given[0]).tasks
     record.task["labels"][0]["attributes"][0]["id"] = 71
     shapes = [

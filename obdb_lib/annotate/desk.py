@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.collect import cvat_address, open_cvat
+from obdb_lib.cvat.push import Share
 from obdb_lib.progress import Progress
 from obdb_lib.settings import Settings
 from obdb_lib.store import Store
@@ -22,6 +23,7 @@ class Desk:
     Attributes:
         say: tells the person a line or several.
         agreed: asks the person whether an act ("Send these 3 boxes") may be done; False is a dry run.
+        share: folders that the CVAT server has mounted as its share; None uploads all images.
         sure: it was agreed beforehand (``--yes``), so nobody will be asked.
     """
 
@@ -30,6 +32,7 @@ class Desk:
     say: Callable[[str], None]
     agreed: Callable[[str], bool]
     sure: bool = False
+    share: Share | None = None
     progress: Progress | None = None
     _client: CvatClient | None = field(default=None, repr=False)
 

@@ -81,7 +81,8 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
     if not desk.agreed(f"Send these {plan.boxes} boxes to CVAT"):
         return DRY_RUN
     desk.store.save_suggestions(missing.suggestions)
-    done = send(plan, desk.client(), journal=StoreJournal(desk.store), confirm=True, progress=desk.progress)
+    journal = StoreJournal(desk.store)
+    done = send(plan, desk.client(), journal=journal, confirm=True, share=desk.share, progress=desk.progress)
     desk.say(f"{done.summary()}\n{done.table()[['task_id', 'sent', 'name', 'url']].to_string(index=False)}")
     return DONE
 

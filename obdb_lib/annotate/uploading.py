@@ -54,6 +54,13 @@ def _upload(desk: Desk, plan: RecordPlan, name: str) -> int:
         return DONE
     if not desk.agreed("Make these tasks on CVAT"):
         return DRY_RUN
-    done = upload_records(plan, desk.client(), journal=StoreJournal(desk.store), confirm=True, progress=desk.progress)
+    done = upload_records(
+        plan,
+        desk.client(),
+        journal=StoreJournal(desk.store),
+        confirm=True,
+        share=desk.share,
+        progress=desk.progress,
+    )
     desk.say(f"{done.summary()}\n{done.table()[['task_id', 'name', 'url']].to_string(index=False)}")
     return DONE

@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--settings_file", default="", help=f"settings JSON ({paths.default_settings()})")
     labels = "list of the settings whose names become the tasks' labels (%(default)s; when empty: the classes in use)"
     add("--class_map", default=NO_MAP, choices=MAPS, help=labels)
+    share = "folder that the CVAT server has mounted as its share: images in it are not uploaded (alone: /weed_data)"
+    add("--share", nargs="?", const="/weed_data", default="", metavar="FOLDER", help=share)
     add("-y", "--yes", action="store_true", help="change CVAT without asking; needed for what deletes")
     return parser
 
@@ -157,10 +159,12 @@ def _run(options: argparse.Namespace) -> int:
         return FAILED if cropped.problems else 0
     settings = Settings.load(paths.mapped(options.settings_file) if options.settings_file else paths.default_settings())
     from obdb_lib.annotate.desk import Desk
+    from obdb_lib.cvat.push import Share
 
     with open_store() as store:
         leave = leave_to_change(sure=options.yes)
-        desk = Desk(store, settings, print, leave, sure=options.yes, progress=LogProgress())
+        share = Share({paths.mapped(options.share): ""}) if options.share else None
+        desk = Desk(store, settings, print, leave, sure=options.yes, share=share, progress=LogProgress())
         if options.whatever:
             from obdb_lib.annotate.acts import run_act
 
