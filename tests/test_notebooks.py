@@ -12,11 +12,13 @@ import pytest
 
 from obdb_lib import manifest
 from obdb_lib.batch import NOTEBOOKS, BatchSummary, run_batch
+from obdb_lib.cvat.names import upload_name
 from obdb_lib.parameters import notebook_parameters
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
 from tests.cvat_server import StandIn
 from tests.cvat_server.helpers import PASSWORD, log_in, stored_shapes
+from tests.cvat_server.merge_world import make_task
 from tests.worlds import tiny_parameters, tiny_settings
 
 NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
@@ -103,6 +105,26 @@ def test_all_five_run_headless_on_a_tiny_sample_and_go_round_cvat(
         pulled = numbers_of({"PULL_FROM_CVAT": True}, tmp_path / "pulled", "01_collect_annotations")
         assert (pulled["boxes"], pulled["problems"]) == (accepted, 0)
         assert server.url in printed(tmp_path / "pulled" / "01_collect_annotations.ipynb")
+        check_merge_and_undo(review, tmp_path / "run", server, accepted)
+
+
+def check_merge_and_undo(review: dict[str, object], folder: Path, server: StandIn, accepted: int) -> None:
+    """The verified boxes go into ground-truth tasks, and the push that brought them is taken back."""
+    client = log_in(server)
+    auto = {task["name"]: task["id"] for task in client.tasks()}
+    sources = {re.split(r"_\d{4}(?:_\d\d){5}_", name)[1] for name in auto}
+    with Store() as store:
+        for record in map(store.record, sorted(sources)):
+            frames = record.meta["frames"]
+            images = [upload_name(frame["name"]) for frame in frames]
+            labels = [label["name"] for label in record.task["labels"]]
+            make_task(client, record.name, images, labels=labels, size=(frames[0]["width"], frames[0]["height"]))
+        push_id = str(store.pushes()[0]["push_id"])
+    acts = {"MERGE": "auto_annotation", "CONFIRM_MERGE": True, "UNDO": push_id, "CONFIRM_UNDO": True}
+    numbers = numbers_of(review | acts, folder, "05_review_and_push")
+    assert (numbers["merged"], numbers["undone"]) == (accepted, accepted)
+    assert {task["name"] for task in client.tasks()} == sources, "the auto tasks went, the ground truth stayed"
+    assert len(stored_shapes(server)) == accepted
 
 
 def check_run(folder: Path, summary: BatchSummary) -> None:
