@@ -102,7 +102,7 @@ def collect_store(store: Store, *, include_blank: bool = False) -> Collected:
     snapshot = store.load(store.snapshot(names or None))
     counts = {"frames": len(snapshot.frames), "annotations": len(snapshot.annotations)}
     roots = [str(root) for root in store.image_roots()]
-    lost = _check_images(list(snapshot.frames[["img_path", "width", "height"]].itertuples(index=False)), roots)
+    lost = check_images(list(snapshot.frames[["img_path", "width", "height"]].itertuples(index=False)), roots)
     names = list(snapshot.task_names)
     return Collected("the store as it is", names, {"tasks": len(names), **counts}, roots, [*left_out, *lost])
 
@@ -196,12 +196,17 @@ def _put(
     store.add_image_roots(roots)
     own = [str(Path(root).resolve()) for root in roots]
     frames = [(f["name"], f.get("width"), f.get("height")) for record in records for f in record.meta["frames"]]
-    lost = _check_images(frames, [*own, *map(str, store.image_roots())])
+    lost = check_images(frames, [*own, *map(str, store.image_roots())])
     return [record.name for record in records], counts, own, [*problems, *lost]
 
 
-def _check_images(frames: Sequence[tuple[Any, ...]], roots: Sequence[str]) -> list[Problem]:
-    """Images that are not there, cannot be read, or are not of the size their boxes were drawn on."""
+def check_images(frames: Sequence[tuple[Any, ...]], roots: Sequence[str]) -> list[Problem]:
+    """Images that are not there, cannot be read, or are not of the size their boxes were drawn on.
+
+    Args:
+        frames: (img_path, width, height); 0 or None is an unknown size.
+        roots: folders to look in, in this order.
+    """
     images, problems = FrameStore(roots), []
     for name, width, height in frames:
         try:

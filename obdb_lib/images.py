@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -45,3 +46,24 @@ def upright_size(file: Path | IO[bytes]) -> tuple[int, int]:
         except (EOFError, struct.error, IndexError, KeyError, TypeError, zlib.error) as error:
             raise OSError(f"the image is damaged ({error})") from error
     return (height, width) if turned else (width, height)
+
+
+JPEG_END = b"\xff\xd9"
+
+
+def whole_size(content: bytes) -> tuple[int, int]:
+    """As ``upright_size``, for an image that must be there to its last byte; it is decoded only where that is needed.
+
+    Raises:
+        one of UNREADABLE: not an image, or cut off.
+    """
+    size = upright_size(io.BytesIO(content))
+    with open_image(io.BytesIO(content)) as image:
+        try:
+            if image.format == "PNG":
+                image.verify()  # goes through all chunks and their check sums
+            elif image.format != "JPEG" or not content.rstrip(b"\0").endswith(JPEG_END):
+                image.load()
+        except (struct.error, EOFError) as error:
+            raise OSError(f"the image is cut off ({error})") from error
+    return size

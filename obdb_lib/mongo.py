@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import psutil
 from bson import ObjectId
 from pymongo import WriteConcern
 from pymongo.collection import Collection
@@ -20,11 +24,31 @@ from obdb_lib.errors import StoreError
 logger = logging.getLogger(__name__)
 
 LEASE_S = 15
-"""How long a lock outlives a holder that was killed; a holder at work renews it with each step."""
+"""How long a lock outlives a holder that was killed on another machine; a holder at work renews it with each step. Of a
+holder on this machine it is known at once that it is gone."""
+BOOT_ID, PROCESS_SPACE = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 LOCK_TIMEOUT_S = 600.0
 LOCK_POLL_S = 0.05
 REASON_LENGTH = 200
 NOISE = (" (configured timeouts", ", Timeout: ", ", Topology Description", ", full error: ")
+
+
+INDEXES: dict[str, list[list[str]]] = {
+    "tasks": [["name"]],
+    "meta": [["task_name"]],
+    "annotation_data": [["task_name", "frame"], ["img_path"], ["object_class"]],
+    "snapshots": [["created"]],
+    "splits": [["snapshot_id"], ["created"]],
+    "split_frames": [["split_id", "part"], ["img_path"]],
+    "runs": [["snapshot_id"], ["created"]],
+    "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
+    "decisions": [["suggestion_id", "when"], ["snapshot_id"], ["when"]],
+    "pushes": [["source_task", "when"]],
+    "image_roots": [],
+    "import_locks": [],
+    "import_states": [["pending"]],
+    "import_staging": [["import", "part"], ["task"]],
+}
 
 
 class Revivable(Protocol):
@@ -86,7 +110,7 @@ def lease(locks: Collection[dict[str, Any]], name: str, owner: ObjectId) -> Iter
     with suppress(DuplicateKeyError):  # someone else made it in the same moment
         locks.update_one({"_id": name}, {"$setOnInsert": {"until": datetime(1970, 1, 1, tzinfo=UTC)}}, upsert=True)
     until = {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": LEASE_S}}
-    take = [{"$set": {"owner": owner, "until": until}}]
+    take = [{"$set": {"owner": owner, "until": until, "holder": {"$literal": _holder()}}}]
 
     def renew() -> None:
         if not locks.update_one({"_id": name, "owner": owner}, take).matched_count:
@@ -97,12 +121,44 @@ def lease(locks: Collection[dict[str, Any]], name: str, owner: ObjectId) -> Iter
     while not locks.update_one(free, take).matched_count:
         if time.monotonic() > deadline:
             raise StoreError(f"{name!r} is still written by another process after {LOCK_TIMEOUT_S:.0f} s; wait for it")
-        time.sleep(LOCK_POLL_S)
+        if not _free_of_dead(locks, name):
+            time.sleep(LOCK_POLL_S)
     try:
         yield renew
     finally:
         with suppress(PyMongoError):  # it runs out by itself
             locks.update_one({"_id": name, "owner": owner}, {"$set": {"until": datetime(1970, 1, 1, tzinfo=UTC)}})
+
+
+def _free_of_dead(locks: Collection[dict[str, Any]], name: str) -> bool:
+    """Open the lock of a process of this machine that is gone; False when it is alive, or elsewhere."""
+    found = locks.find_one({"_id": name}) or {}
+    holder = found.get("holder") or {}
+    if not holder.get("machine") or holder["machine"] != _machine() or _alive(holder):
+        return False
+    logger.info("%r was written by process %s, which is gone", name, holder.get("pid"))
+    gone = {"_id": name, "owner": found["owner"]}
+    return bool(locks.update_one(gone, {"$set": {"until": datetime(1970, 1, 1, tzinfo=UTC)}}).matched_count)
+
+
+def _holder() -> dict[str, Any]:
+    return {"machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    try:
+        return bool(psutil.Process(int(holder["pid"])).create_time() == holder["started"])
+    except psutil.Error:
+        return False
+
+
+@functools.cache
+def _machine() -> str:
+    """What process ids mean something in: this start of this machine, and this container; "" where it is not told."""
+    try:
+        return f"{BOOT_ID.read_text().strip()} {PROCESS_SPACE.readlink()}"
+    except OSError:
+        return ""
 
 
 def without_password(uri: str) -> str:

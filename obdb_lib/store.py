@@ -7,8 +7,6 @@ and the push journal are append-only. Every write is acknowledged only once it i
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,33 +16,23 @@ from bson import ObjectId
 from pymongo import ASCENDING, MongoClient, ReplaceOne, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 
-from obdb_lib import mongod, paths
+from obdb_lib import mongod, paths, whole_tasks
+from obdb_lib.box_ids import with_ids
 from obdb_lib.errors import StoreError, TakenError
-from obdb_lib.mongo import guarded, lease, short_reason, without_password
+from obdb_lib.mongo import INDEXES, guarded, short_reason, without_password
 from obdb_lib.progress import Progress, tracked
 from obdb_lib.records import Document, TaskRecord
 from obdb_lib.snapshots import Snapshot, build_snapshot
+from obdb_lib.task_change import TaskChange, counts_of
+from obdb_lib.whole_tasks import BULK, Import
 
+__all__ = ["Store", "open_store", "with_ids"]
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_MS = 5000
-BULK = 5000
-"""Documents per request: large enough for speed, small enough to stay far below MongoDB's 48 MB message limit."""
-
-INDEXES: dict[str, list[list[str]]] = {
-    "tasks": [["name"]],
-    "meta": [["task_name"]],
-    "annotation_data": [["task_name", "frame"], ["img_path"], ["object_class"]],
-    "snapshots": [["created"]],
-    "splits": [["snapshot_id"], ["created"]],
-    "split_frames": [["split_id", "part"], ["img_path"]],
-    "runs": [["snapshot_id"], ["created"]],
-    "suggestions": [["snapshot_id", "run_id"], ["img_path"]],
-    "decisions": [["suggestion_id", "when"], ["snapshot_id"], ["when"]],
-    "pushes": [["source_task", "when"]],
-    "image_roots": [],
-    "import_locks": [],
-}
+SNAPSHOT_FIELDS = dict.fromkeys(
+    ("img_path", "points", "task_name", "frame", "object_class", "shape_types", "occluded", "source"), True
+)
 
 
 class Store:
@@ -109,54 +97,51 @@ class Store:
     # -- tasks, frames, annotations ------------------------------------------------------------------------------
 
     def import_tasks(self, records: Sequence[TaskRecord], *, progress: Progress | None = None) -> dict[str, int]:
-        """Put whole tasks in place; a task of the same name is replaced.
-
-        New documents are written before the old ones go, and a task is marked ``importing`` meanwhile, so a crash
-        leaves old and new side by side rather than neither; importing again heals it. Repeating an import changes
-        nothing. Processes that import the same task take turns.
+        """Put whole tasks in place; see ``put_tasks``.
 
         Returns:
             Numbers of ``tasks``, ``frames``, ``annotations`` now in place for these tasks.
         """
-        counts = {"tasks": 0, "frames": 0, "annotations": 0}
-        for record in tracked(records, progress, "store tasks"):
-            self._import_task(record, ObjectId())
-            counts["tasks"] += 1
-            counts["frames"] += len(record.meta["frames"])
-            counts["annotations"] += len(record.annotations)
-        return counts
+        return counts_of(self.put_tasks(records, progress=progress))
+
+    def put_tasks(self, records: Sequence[TaskRecord], *, progress: Progress | None = None) -> list[TaskChange]:
+        """Put whole tasks in place; a task of the same name is replaced.
+
+        Each changes as a whole or not at all: at whatever moment this process is killed, readers see the old task or
+        the new one. Repeating changes nothing, and annotations that stay keep their ``_id``. Processes that put the
+        same task take turns.
+
+        Returns:
+            What was changed, a TaskChange a record.
+
+        Raises:
+            StoreError: a document cannot be stored, or the server fails; tasks before it are in place.
+        """
+        return [self._put_task(record, Import()) for record in tracked(records, progress, "store tasks")]
 
     @guarded
-    def _import_task(self, record: TaskRecord, owner: ObjectId) -> None:
-        name = record.name
-        identity = ObjectId(hashlib.sha256(name.encode()).hexdigest()[:24])  # so that no race can make two of a name
-        others = {"$ne": identity}  # documents of mongoimport have ids of their own
-        tasks, stored = self._db.tasks, self._db.annotation_data
-        documents = with_ids(record.annotations)
-        with lease(self._db.import_locks, name, owner) as renew:
-            if not tasks.update_many({"name": name}, {"$set": {"importing": True}}).matched_count:
-                tasks.update_one({"_id": identity}, {"$set": {"name": name, "importing": True}}, upsert=True)
-            for start in range(0, len(documents), BULK):
-                renew()
-                part = documents[start : start + BULK]
-                stored.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in part], ordered=False)
-            renew()
-            self._db.meta.replace_one({"_id": identity}, _without_id(record.meta), upsert=True)
-            self._db.meta.delete_many({"task_name": name, "_id": others})
-            kept = [document["_id"] for document in documents]
-            stored.delete_many({"task_name": name, "_id": {"$nin": kept}})
-            renew()
-            tasks.replace_one({"_id": identity}, _without_id(record.task), upsert=True)
-            tasks.delete_many({"name": name, "_id": others})
+    def _put_task(self, record: TaskRecord, job: Import) -> TaskChange:
+        return whole_tasks.put_task(self._db, record, job)
+
+    def remove_tasks(self, names: Sequence[str]) -> list[TaskChange]:
+        """Take whole tasks out, each as a whole or not at all; names that are not there are passed over."""
+        changes = [self._remove_task(name, Import()) for name in names]
+        return [change for change in changes if change is not None]
+
+    @guarded
+    def _remove_task(self, name: str, job: Import) -> TaskChange | None:
+        return whole_tasks.remove_task(self._db, name, job)
 
     @guarded
     def task_names(self) -> list[str]:
         """Sorted names of all tasks."""
+        whole_tasks.settle(self._db)
         return sorted(self._db.tasks.distinct("name"))
 
     @guarded
     def tasks(self, names: Sequence[str] | None = None) -> list[Document]:
         """Documents of ``tasks``; all, or those of the given names."""
+        whole_tasks.settle(self._db, names)
         return list(self._db.tasks.find(_named("name", names)).sort("name"))
 
     @guarded
@@ -164,20 +149,38 @@ class Store:
         """One task with its frames and annotations.
 
         Raises:
-            StoreError: there is no such task, or its import was interrupted.
+            StoreError: there is no such task, or an earlier version of this lab was killed in its import.
         """
-        found_tasks, meta = self.tasks([task_name]), self._db.meta.find_one({"task_name": task_name})
+        return whole_tasks.read_whole(self._db, [task_name], self._record)[task_name]
+
+    def _record(self, names: Sequence[str]) -> dict[str, TaskRecord]:
+        [name] = names
+        found_tasks, meta = self.tasks(names), self._db.meta.find_one({"task_name": name})
         _refuse_half(found_tasks)
         if not found_tasks or meta is None:
-            raise StoreError(f"there is no task {task_name!r}; tasks in the store: {_some(self.task_names())}")
-        found = self._db.annotation_data.find({"task_name": task_name}).sort([("frame", 1), ("_id", 1)])
-        return TaskRecord(found_tasks[0], meta, list(found))
+            raise StoreError(f"there is no task {name!r}; tasks in the store: {_some(self.task_names())}")
+        boxes = self._db.annotation_data.find({"task_name": name}).sort([("frame", 1), ("_id", 1)])
+        return {name: TaskRecord(found_tasks[0], meta, list(boxes))}
 
     @guarded
     def frame_names(self) -> list[str]:
         """``img_path`` of every frame, in the order of tasks and frames; annotations are not read."""
-        metas = self._db.meta.find({}, {"frames.name": 1}).sort([("task_name", 1), ("_id", 1)])
+        known = {"task_name": {"$in": self.task_names()}}
+        metas = self._db.meta.find(known, {"frames.name": 1}).sort([("task_name", 1), ("_id", 1)])
         return [frame["name"] for meta in metas for frame in meta.get("frames", [])]
+
+    @guarded
+    def frames_of_task(self, task_name: str) -> list[Document]:
+        """Entries of ``meta`` for the frames of one task; empty when there is no such task."""
+        return list((self._db.meta.find_one({"task_name": task_name}) or {}).get("frames", []))
+
+    @guarded
+    def counts(self, names: Sequence[str]) -> dict[str, int]:
+        """Numbers of ``tasks``, ``frames`` and ``annotations`` of some tasks."""
+        whole_tasks.settle(self._db, names)
+        frames = sum(len(meta.get("frames", [])) for meta in self._db.meta.find({"task_name": {"$in": list(names)}}))
+        boxes = self._db.annotation_data.count_documents({"task_name": {"$in": list(names)}})
+        return {"tasks": len(names), "frames": frames, "annotations": boxes}
 
     @guarded
     def snapshot(self, tasks: Sequence[str] | None = None, *, naming_pattern: str | None = None) -> str:
@@ -237,10 +240,20 @@ class Store:
         if unknown:
             raise StoreError(f"unknown tasks {_some(unknown)}; in the store: {_some(self.task_names())}")
         _refuse_half(documents)
-        names = sorted(known)
-        metas = self._db.meta.find({"task_name": {"$in": names}})
-        annotations = self._db.annotation_data.find({"task_name": {"$in": names}})
-        return build_snapshot(metas, annotations, naming_pattern=naming_pattern)
+        found = whole_tasks.read_whole(self._db, sorted(known), self._frames_and_boxes)
+        metas = [meta for metas, _ in found.values() for meta in metas]
+        return build_snapshot(
+            metas, (box for _, boxes in found.values() for box in boxes), naming_pattern=naming_pattern
+        )
+
+    def _frames_and_boxes(self, names: Sequence[str]) -> dict[str, tuple[list[Document], list[Document]]]:
+        """Documents of ``meta`` and ``annotation_data`` by task, of the latter what a snapshot needs."""
+        found: dict[str, tuple[list[Document], list[Document]]] = {name: ([], []) for name in names}
+        for meta in self._db.meta.find({"task_name": {"$in": list(names)}}):
+            found[meta["task_name"]][0].append(meta)
+        for box in self._db.annotation_data.find({"task_name": {"$in": list(names)}}, SNAPSHOT_FIELDS):
+            found[box["task_name"]][1].append(box)
+        return found
 
     def add_image_roots(self, roots: Iterable[Path | str]) -> None:
         """Remember folders that hold images, for later notebooks."""
@@ -367,23 +380,6 @@ def open_store() -> Store:
     return Store()
 
 
-def with_ids(annotations: Sequence[Document]) -> list[Document]:
-    """Annotations with an ``_id`` each: their own, else one made from their content, so that importing twice is the
-    same as once. Exact copies within a task are told apart by a running number."""
-    seen: dict[str, int] = {}
-    documents = []
-    for annotation in annotations:
-        if "_id" in annotation:
-            documents.append(annotation)
-            continue
-        fields = ("task_name", "frame", "img_path", "shape_types", "object_class", "points")
-        content = json.dumps([annotation.get(name) for name in fields])
-        seen[content] = seen.get(content, 0) + 1
-        digest = hashlib.sha256(f"{content}#{seen[content]}".encode()).hexdigest()
-        documents.append({"_id": ObjectId(digest[:24]), **annotation})
-    return documents
-
-
 def _named(key: str, names: Sequence[str] | None) -> Document:
     return {} if names is None else {key: {"$in": list(names)}}
 
@@ -392,10 +388,6 @@ def _refuse_half(tasks: Iterable[Document]) -> None:
     half = sorted({str(document["name"]) for document in tasks if document.get("importing")})
     if half:
         raise StoreError(f"the import of {_some(half)} was interrupted; import these tasks again, nothing is lost")
-
-
-def _without_id(document: Document) -> Document:
-    return {key: value for key, value in document.items() if key != "_id"}
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

@@ -83,28 +83,7 @@ def test_import_replaces_a_task_and_leaves_others_with_the_same_prefix(any_store
     assert len(any_store.record(name + "8").annotations) == 3
 
 
-def test_an_interrupted_import_loses_nothing_and_says_so(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = task(boxes=BOXES)
-    any_store.import_tasks([record])
-    changed = task(boxes={1: [("Dandelion", [3, 3, 20, 20])]})
-
-    def stop(*arguments: object, **named: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("obdb_lib.store._without_id", stop)  # after the new annotations, before meta and the deletion
-        with pytest.raises(KeyboardInterrupt):
-            any_store.import_tasks([changed])
-    assert any_store._db.annotation_data.count_documents({"task_name": record.name}) == 4  # old and new side by side
-    with pytest.raises(StoreError, match="interrupted"):
-        any_store.snapshot()
-    with pytest.raises(StoreError, match=r"import of 'FieldData .*' was interrupted"):
-        any_store.record(record.name)
-    any_store.import_tasks([changed])
-    assert len(any_store.load(any_store.snapshot()).annotations) == 1
-
-
-def test_a_task_whose_first_import_broke_is_not_called_unknown(any_store: Store) -> None:
+def test_a_task_that_an_earlier_version_left_half_written_is_not_called_unknown(any_store: Store) -> None:
     any_store.import_tasks([task(boxes=BOXES)])
     any_store._db.tasks.insert_one({"name": "half", "importing": True})
     with pytest.raises(StoreError, match="import of 'half' was interrupted"):

@@ -50,7 +50,7 @@ class CvatClient(Session):
     def task(self, task_id: int) -> Document | None:
         """One task, or None when there is none of this id."""
         try:
-            return dict(self.request("GET", f"tasks/{task_id}"))
+            return self.ask("GET", f"tasks/{task_id}", "id", "name")
         except RefusedError as error:
             if error.status == 404:
                 return None
@@ -66,7 +66,7 @@ class CvatClient(Session):
             body["labels"] = [{"name": label} for label in labels]
         else:
             body["project_id"] = project_id
-        return dict(self.request("POST", "tasks", body=body))
+        return self.ask("POST", "tasks", "id", body=body)
 
     def delete_task(self, task_id: int) -> None:
         """Delete a task; one that is gone already is fine."""
@@ -88,7 +88,7 @@ class CvatClient(Session):
 
     def meta(self, task_id: int) -> Document:
         """``data/meta``: frames (name, width, height) in CVAT's order, and deleted_frames."""
-        return dict(self.request("GET", f"tasks/{task_id}/data/meta"))
+        return self.ask("GET", f"tasks/{task_id}/data/meta", "frames")
 
     def frame(self, task_id: int, number: int) -> bytes:
         """Original image file of a frame, as uploaded."""
@@ -120,7 +120,11 @@ class CvatClient(Session):
             raise self.no_answer("POST", path, error) from None
         except CvatSdkException as error:
             raise NoAnswerError(f"upload to task {task_id} broke off: {self.hide(str(error))}") from None
-        return str(json.loads(answer.data)["rq_id"])
+        try:
+            told = json.loads(answer.data)
+        except ValueError:
+            told = answer.data
+        return str(self.checked(told, f"the upload to task {task_id}", "rq_id")["rq_id"])
 
     def upload_request(self, task_id: int) -> Document | None:
         """The background request that reads a task's images, or None when there was none (or it is forgotten)."""
@@ -136,7 +140,7 @@ class CvatClient(Session):
         """
         pause, ends = POLL_FIRST_S, time.monotonic() + timeout_s
         while True:
-            state = self.request("GET", f"requests/{quote(request_id, safe='')}")
+            state = self.ask("GET", f"requests/{quote(request_id, safe='')}", "status")
             if state.get("status") == "finished":
                 return
             if state.get("status") == "failed":
@@ -154,12 +158,20 @@ class CvatClient(Session):
 
     def annotations(self, task_id: int) -> Document:
         """All annotations of a task: ``{tags, shapes, tracks, ...}``."""
-        return dict(self.request("GET", f"tasks/{task_id}/annotations"))
+        return self.ask("GET", f"tasks/{task_id}/annotations", "shapes")
+
+    def annotations_json(self, number: int, of: str = "tasks") -> bytes:
+        """All annotations of a task, or of a job (``of="jobs"``), as JSON that nobody has looked at yet."""
+        return bytes(self.send("GET", f"{of}/{number}/annotations", None, {}).data)
+
+    def jobs(self, task_id: int | None = None) -> list[Document]:
+        """Jobs of a task, or all that the account sees, oldest first."""
+        return self.list_all("jobs", task_id=task_id)
 
     def add_shapes(self, task_id: int, shapes: Sequence[Document]) -> list[Document]:
         """Add shapes and give back those that the server stored, which can be fewer: compare."""
-        answer = self.request("PATCH", f"tasks/{task_id}/annotations", body={"shapes": list(shapes)}, action="create")
-        return list(answer["shapes"])
+        body = {"shapes": list(shapes)}
+        return list(self.ask("PATCH", f"tasks/{task_id}/annotations", "shapes", body=body, action="create")["shapes"])
 
     def delete_shapes(self, task_id: int, shapes: Sequence[Document]) -> None:
         """Delete shapes as they were read from the server (id, type, label_id and frame are needed)."""
@@ -191,7 +203,7 @@ def connect(access: CvatAccess, *, sleep: Callable[[float], None] = time.sleep) 
     if not isinstance(about, dict) or "version" not in about:
         raise CvatError(f"{client.url} answers, but not as a CVAT server does; check CVAT_URL")
     _authenticate(client, sdk, access)
-    client.user = str(client.request("GET", "users/self")["username"])
+    client.user = str(client.ask("GET", "users/self", "username")["username"])
     logger.info("CVAT %s at %s as %s", about["version"], client.url, client.user)
     return client
 
@@ -205,7 +217,7 @@ def _authenticate(client: CvatClient, sdk: SdkClient, access: CvatAccess) -> Non
         return
     body = {"username": access.username, "password": access.password}
     try:
-        key = client.request("POST", "auth/login", body=body)["key"]
+        key = client.ask("POST", "auth/login", "key", body=body)["key"]
     except RefusedError as error:
         if error.status == 400:
             raise RefusedError(

@@ -1,38 +1,52 @@
-"""Bring CVAT tasks in: labels, frames and shapes as upstream documents, and images that are not here yet."""
+"""Bring CVAT tasks in: labels, frames and shapes as upstream documents, and images that are not here yet.
+
+``pull_into`` keeps a store up to date: only what changed is read, each task changes as a whole, and what was stored
+stays when the pull is interrupted. ``pull_tasks`` reads without a store.
+"""
 
 from __future__ import annotations
 
-import difflib
-import io
 import logging
-import math
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import SimpleQueue
 
-from obdb_lib.cache import atomic_writer
-from obdb_lib.cvat.client import CvatClient
-from obdb_lib.cvat.labels import names_by_id
+from obdb_lib.cvat.client import CvatClient, RefusedError
 from obdb_lib.cvat.names import paths_by_name
+from obdb_lib.cvat.pull_images import ImageSource
+from obdb_lib.cvat.pull_jobs import JobFilter, job_filter
+from obdb_lib.cvat.pull_read import Pulled, ReadOptions, StoppedError, read_task
+from obdb_lib.cvat.pull_summary import GoneTask, PullSummary
+from obdb_lib.cvat.pull_survey import ServerTask, Survey, patiently, survey
+from obdb_lib.cvat.pull_tracks import KEYFRAMES, require_way
 from obdb_lib.errors import CvatError
-from obdb_lib.images import UNREADABLE, upright_size
-from obdb_lib.progress import Progress, track, tracked
-from obdb_lib.records import Document, Problem, ReadResult, TaskRecord, check_task, make_annotation
+from obdb_lib.progress import Progress, track
+from obdb_lib.records import Document, Problem, ReadResult
+from obdb_lib.store import Store
 
 logger = logging.getLogger(__name__)
 
-USED_SHAPES = ("rectangle", "polygon")
-COMPLETED = "completed"
+WORKERS = 3
+"""Tasks that are read at once: enough to hide the waiting, few enough for a server that others work on."""
+IMAGE_TRIES = 2
+POLL_S = 0.2
+KEEP, REMOVE = "keep", "remove"
+Share = Mapping[str, Path | str]
 
 
 def pull_tasks(
     client: CvatClient,
     *,
     only_completed: bool = True,
+    jobs: str | JobFilter | None = None,
     names: Sequence[str] | None = None,
+    tracks: str = KEYFRAMES,
     image_root: Path | None = None,
+    share: Share | None = None,
     known_paths: Collection[str] = (),
+    workers: int = WORKERS,
     progress: Progress | None = None,
 ) -> ReadResult:
     """Read tasks with their annotations.
@@ -40,222 +54,219 @@ def pull_tasks(
     A frame's ``img_path`` is its name on CVAT when that has folders (files of a share). A bare name is looked up among
     ``known_paths`` (so that frames of a push get their own path back), else the task's name is put in front, because
     two tasks may well have different images of one name. Each annotation carries ``cvat_id``: ``{task, frame, shape}``
-    and ``track`` where it comes from one. Deleted frames are left out and the others are numbered without them.
+    and ``track`` where it comes from one. Deleted frames and those of jobs that do not count are left out, and the
+    others are numbered without them.
 
     Args:
-        only_completed: leave out tasks of which not every job is accepted and completed.
+        only_completed: False is ``jobs="all"``.
+        jobs: which jobs count, see pull_jobs.job_filter; default ``completed``.
         names: only these tasks; default all that the account sees.
-        image_root: folder below which missing images are put under their ``img_path``; None downloads nothing.
+        tracks: "keyframes", or "linear" for the boxes between them, too; see pull_tracks.
+        image_root: folder below which missing images are put under their ``img_path``; None gets none.
+        share: where images lie on this machine, see pull_images.ImageSource.
         known_paths: ``img_path`` of the frames that the store has.
+        workers: tasks that are read at once, 1 or more.
 
     Returns:
-        Whole tasks, checked as by records.check_task, and what was left out or mended.
+        Whole tasks, checked as by records.check_task, in CVAT's order, and what was left out or mended.
 
     Raises:
         CvatError: a name that is not there, two tasks of one name, or any trouble with the server.
     """
-    result = ReadResult()
-    chosen = _choose(client.tasks(), names, only_completed, result)
-    by_name = paths_by_name(known_paths)
-    for task in tracked(chosen, progress, "read CVAT tasks"):
-        pulled = _read(client, task, by_name, result)
+    require_way(tracks)
+    wanted = job_filter(jobs if jobs is not None else "completed" if only_completed else "all")
+    found = survey(client, names, wanted)
+    images = None if image_root is None else ImageSource(image_root, share=share or {})
+    options = ReadOptions(tracks, paths_by_name(known_paths), images)
+    by_id: dict[int, Pulled] = {}
+    result = ReadResult(problems=_told(found, names, wanted))
+    for task, pulled in _read_all(
+        client, found.chosen, _Stamps(client.url, wanted, tracks), options, workers, progress
+    ):
         if pulled is None:
-            continue
-        record, problems = check_task(pulled.record)
-        result.problems += problems
-        result.tasks.append(record)
-        if image_root is not None:
-            _download(client, pulled, image_root, result, progress)
+            result.problems.append(_empty(task))
+        else:
+            by_id[task.id] = pulled
+    for task in found.chosen:
+        if task.id in by_id:
+            result.tasks.append(by_id[task.id].record)
+            result.problems += by_id[task.id].problems
     return result
 
 
-def _choose(
-    tasks: Sequence[Document], names: Sequence[str] | None, only_completed: bool, result: ReadResult
-) -> list[Document]:
-    if names is not None:
-        there = {str(task["name"]) for task in tasks}
-        missing = [name for name in names if name not in there]
-        if missing:
-            near = {name: difflib.get_close_matches(name, there, n=1) for name in missing}
-            hints = {name: f" (did you mean {found[0]!r}?)" if found else "" for name, found in near.items()}
-            listed = ", ".join(f"{name!r}{hints[name]}" for name in missing)
-            raise CvatError(f"CVAT shows this account no task {listed}; check names, the account's rights and CVAT_ORG")
-        tasks = [task for task in tasks if task["name"] in set(names)]
-        for task in tasks:
-            if only_completed and task["status"] != COMPLETED:
-                result.problems.append(Problem(f"task {task['name']!r}", "not completed on CVAT, left out"))
-    chosen = [task for task in tasks if not only_completed or task["status"] == COMPLETED]
-    twice = [name for name, count in Counter(task["name"] for task in chosen).items() if count > 1]
-    if twice:
-        listed = "; ".join(
-            f"{name!r} (ids {', '.join(str(task['id']) for task in chosen if task['name'] == name)})" for name in twice
-        )
-        raise CvatError(
-            f"CVAT has several tasks of one name: {listed}. The store knows tasks by name, so one would overwrite the "
-            "other. Rename or delete all but one of each on CVAT, or pull others by name."
-        )
-    return chosen
+def pull_into(
+    store: Store,
+    client: CvatClient,
+    *,
+    names: Sequence[str] | None = None,
+    jobs: str | JobFilter = "completed",
+    tracks: str = KEYFRAMES,
+    force: bool = False,
+    gone: str = KEEP,
+    image_root: Path | None = None,
+    share: Share | None = None,
+    workers: int = WORKERS,
+    progress: Progress | None = None,
+) -> PullSummary:
+    """Bring a store up to date with CVAT.
+
+    Tasks that did not change since they were pulled with the same options are not read again. Every task is stored as
+    soon as it was read, whole; what is stored stays when the pull is interrupted or breaks off, and repeating it goes
+    on from there. A task that CVAT does not have any more, and one that has no job left that counts, stays in the store
+    and is told.
+
+    Args:
+        names, jobs, tracks, image_root, share, workers: as for ``pull_tasks``.
+        force: read every task again.
+        gone: "keep", or "remove" to take tasks out of the store of which CVAT says that they are not there; only
+            together with ``names=None``.
+
+    Raises:
+        CvatError: as ``pull_tasks`` does; tasks that were read before it are stored.
+        StoreError: the store refuses.
+    """
+    require_way(tracks)
+    if gone not in (KEEP, REMOVE):
+        raise CvatError(f"gone={gone!r} is not known: wanted {KEEP!r} or {REMOVE!r}")
+    wanted = job_filter(jobs)
+    found = survey(client, names, wanted)
+    stamps = _Stamps(client.url, wanted, tracks)
+    images = None
+    if image_root is not None:
+        images = ImageSource(image_root, others=store.image_roots(), share=share or {})
+    options = ReadOptions(tracks, paths_by_name(store.frame_names()), images, image_tries=IMAGE_TRIES)
+    summary = PullSummary(waiting=sorted(task.name for task in found.waiting), problems=_told(found, names, wanted))
+    known = {} if force else _known(store, found.chosen)
+    fresh = [task for task in found.chosen if not stamps.is_known(task, known.get(task.name), store, images)]
+    summary.not_read = sorted({task.name for task in found.chosen} - {task.name for task in fresh})
+    for task, pulled in _read_all(client, fresh, stamps, options, workers, progress):
+        if pulled is None:
+            summary.problems.append(_empty(task))
+            continue
+        summary.changes += store.put_tasks([pulled.record])
+        summary.problems += pulled.problems
+        summary.images_fetched += pulled.fetched
+        summary.images_linked += pulled.linked
+    if names is None:
+        summary.gone = _gone(store, client, found)
+        if gone == REMOVE:
+            summary.changes += store.remove_tasks([task.name for task in summary.gone if task.certain])
+    summary.changes.sort(key=lambda change: change.name)
+    summary.problems.sort(key=lambda problem: problem.where)
+    return summary
+
+
+def _told(found: Survey, names: Collection[str] | None, wanted: JobFilter) -> list[Problem]:
+    """Tasks that were asked for by name and do not count."""
+    if names is None:
+        return []
+    what = "no job of it has the wanted state" if wanted != job_filter("completed") else "not completed on CVAT"
+    return [Problem(f"task {task.name!r}", f"{what}, left out") for task in found.waiting]
+
+
+def _empty(task: ServerTask) -> Problem:
+    return Problem(f"task {task.name!r}", "has no images on CVAT (or was deleted while it was read), left out")
+
+
+# -- what changed --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Pulled:
-    """A task as read; ``numbers`` are CVAT's frame numbers in the order of the record's frames."""
+class _Stamps:
+    """What is kept with a task so that the next pull knows whether it changed."""
 
-    task_id: int
-    record: TaskRecord
-    numbers: list[int]
+    server: str
+    jobs: JobFilter
+    tracks: str
 
+    def of(self, task: ServerTask) -> Document:
+        jobs = [list(self.jobs.states), list(self.jobs.stages)]
+        return {"server": self.server, "stamp": task.stamp(jobs, self.tracks)}
 
-def _read(client: CvatClient, task: Document, by_name: Mapping[str, str], result: ReadResult) -> _Pulled | None:
-    task_id, name = int(task["id"]), str(task["name"])
-    if not task.get("size"):
-        result.problems.append(Problem(f"task {name!r}", "has no images on CVAT, left out"))
-        return None
-    labels = client.labels(task_id=task_id)
-    meta = client.meta(task_id)
-    deleted = set(meta.get("deleted_frames") or ())
-    numbers = [number for number in range(len(meta["frames"])) if number not in deleted]
-    frames = [meta["frames"][number] for number in numbers]
-    record = TaskRecord(
-        task={
-            "type": "task_data",
-            "name": name,
-            "labels": [
-                {
-                    "id": label["id"],
-                    "name": label["name"],
-                    "color": label.get("color", ""),
-                    "attributes": label.get("attributes", []),
-                }
-                for label in labels
-            ],
-            "created_date": task.get("created_date"),
-            "updated_date": task.get("updated_date"),
-            "status": task.get("status"),
-            "cvat_id": task_id,
-        },
-        meta={
-            "task_name": name,
-            "frames": [
-                {
-                    "name": _img_path(str(frame["name"]), name, by_name),
-                    "width": frame["width"],
-                    "height": frame["height"],
-                }
-                for frame in frames
-            ],
-        },
-        annotations=[],
-    )
-    places = {number: place for place, number in enumerate(numbers)}
-    record.annotations.extend(
-        _annotations(record, client.annotations(task_id), places, names_by_id(labels), result.problems)
-    )
-    return _Pulled(task_id, record, numbers)
+    def is_known(self, task: ServerTask, stored: Document | None, store: Store, images: ImageSource | None) -> bool:
+        """Whether the store has the task as it is, and its images are where they should be."""
+        if stored is None or stored.get("pulled") != self.of(task):
+            return False
+        return images is None or not images.missing(store.frames_of_task(task.name))
 
 
-def _img_path(name: str, task_name: str, by_name: Mapping[str, str]) -> str:
-    if name in by_name:
-        return by_name[name]
-    return name if "/" in name else f"{task_name.replace('/', '_')}/{name}"
+def _known(store: Store, tasks: Sequence[ServerTask]) -> dict[str, Document]:
+    return {document["name"]: document for document in store.tasks([task.name for task in tasks])}
 
 
-def _annotations(
-    record: TaskRecord,
-    found: Document,
-    places: Mapping[int, int],
-    names: Mapping[int, str],
-    problems: list[Problem],
-) -> Iterator[Document]:
-    """Documents of all shapes that can be used; the others are counted in ``problems``."""
-    unused: Counter[str] = Counter()
-    for shape in _shapes_and_keyframes(found):
-        place = places.get(int(shape["frame"]))
-        if shape["type"] not in USED_SHAPES:
-            unused[f"shapes of type {shape['type']} left out: only rectangles and polygons are used"] += 1
-        elif place is None:
-            unused["shapes on deleted frames left out"] += 1
-        elif shape["label_id"] not in names:
-            unused["shapes of an unknown label left out"] += 1
-        elif not shape.get("outside"):
-            shape_type, points = _upright(shape)
-            ids = {"task": record.task["cvat_id"], "frame": shape["frame"], "shape": shape.get("id")}
-            if "track" in shape:
-                ids["track"] = shape["track"]
-            yield make_annotation(
-                record,
-                place,
-                names[shape["label_id"]],
-                points,
-                shape_type=shape_type,
-                occluded=bool(shape.get("occluded")),
-                source=str(shape.get("source", "manual")),
-                score=float(shape.get("score", 1.0)),
-                attributes=shape.get("attributes", []),
-                cvat_id=ids,
-            )
-    if found.get("tracks"):
-        unused["tracks: their keyframes are used, what CVAT draws between those is not"] = len(found["tracks"])
-    where = f"task {record.name!r}"
-    problems += [Problem(where, f"{count} {what}") for what, count in unused.items()]
+def _gone(store: Store, client: CvatClient, found: Survey) -> list[GoneTask]:
+    """Tasks of the store that came from this server and are not on it under their name."""
+    gone = []
+    for document in store.tasks():
+        number, name = document.get("cvat_id"), str(document["name"])
+        if (document.get("pulled") or {}).get("server") != client.url or name in found.all_names or number is None:
+            continue
+        try:
+            there = patiently(client, lambda number=number: client.task(int(number)))  # type: ignore[misc]
+        except RefusedError as error:
+            gone.append(GoneTask(name, f"hidden from this account ({error.status})", certain=False))
+            continue
+        if there is None:
+            gone.append(GoneTask(name, "deleted", certain=True))
+        elif there["name"] != name:
+            gone.append(GoneTask(name, f"renamed to {there['name']!r}", certain=True))
+        else:
+            gone.append(GoneTask(name, "not listed, though it is there (another organisation?)", certain=False))
+    return gone
 
 
-def _shapes_and_keyframes(found: Document) -> Iterator[Document]:
-    yield from found.get("shapes", [])
-    for track_ in found.get("tracks", []):
-        for shape in track_["shapes"]:
-            inherited = {"label_id": track_["label_id"], "source": track_.get("source", "manual")}
-            yield {**inherited, **shape, "track": track_.get("id")}
+# -- several at once -----------------------------------------------------------------------------------------------
 
 
-def _upright(shape: Document) -> tuple[str, list[float]]:
-    """Type and points; a rectangle turned on its centre becomes the polygon of its four corners."""
-    points = [float(value) for value in shape["points"]]
-    angle = math.radians(float(shape.get("rotation") or 0))
-    if shape["type"] != "rectangle" or not angle or len(points) != 4:
-        return str(shape["type"]), points
-    x1, y1, x2, y2 = points
-    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
-    turned: list[float] = []
-    for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2)):
-        dx, dy = x - middle_x, y - middle_y
-        turned.append(middle_x + dx * math.cos(angle) - dy * math.sin(angle))
-        turned.append(middle_y + dx * math.sin(angle) + dy * math.cos(angle))
-    return "polygon", turned
+def _read_all(
+    client: CvatClient,
+    tasks: Sequence[ServerTask],
+    stamps: _Stamps,
+    options: ReadOptions,
+    workers: int,
+    progress: Progress | None,
+) -> Iterator[tuple[ServerTask, Pulled | None]]:
+    """Read tasks, ``workers`` at once, and give each as soon as it is there (None: it has no images, or is gone).
 
-
-def _download(
-    client: CvatClient, pulled: _Pulled, image_root: Path, result: ReadResult, progress: Progress | None
-) -> None:
-    """Put missing images in place, whole or not at all; one that cannot be read is told and not kept."""
-    frames = pulled.record.meta["frames"]
-    missing = [
-        (place, target)
-        for place, frame in enumerate(frames)
-        if not (target := _target(image_root, str(frame["name"]))).is_file()
-    ]
-    with track(progress, f"download images of {pulled.record.name}", len(missing)) as bar:
-        for place, target in missing:
-            content = client.frame(pulled.task_id, pulled.numbers[place])
-            size = _size(content)
-            wanted = (frames[place]["width"], frames[place]["height"])
-            if size == wanted:
-                with atomic_writer(target) as file:
-                    file.write(content)
-            else:
-                what = f"has size {size}, not {wanted}" if size else "is no readable image"
-                result.problems.append(Problem(f"image {frames[place]['name']}", f"{what}; not saved"))
-            bar.advance()
-
-
-def _target(image_root: Path, img_path: str) -> Path:
-    """Place of an image; a name from the server never leads out of the folder."""
-    parts = PurePosixPath(img_path.replace("\\", "/")).parts
-    return image_root.joinpath(*(part for part in parts if part not in ("/", ".", "..")))
-
-
-def _size(content: bytes) -> tuple[int, int] | None:
+    When one fails, those under way are still given, then the error is raised. Progress is told from this thread alone.
+    """
+    ticks: SimpleQueue[int] = SimpleQueue()
+    options = replace(options, tick=ticks.put)
+    waiting, error = list(reversed(tasks)), None
+    running: dict[Future[Pulled | None], ServerTask] = {}
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="pull")
     try:
-        return upright_size(io.BytesIO(content))
-    except UNREADABLE:
+        with track(progress, "read CVAT tasks", len(tasks)) as bar, track(progress, "get images", None) as image_bar:
+            while running or (waiting and error is None):
+                while waiting and error is None and len(running) < max(1, workers):
+                    task = waiting.pop()
+                    running[pool.submit(read_task, client, task, stamps.of(task), options)] = task
+                done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                while not ticks.empty():
+                    image_bar.advance(ticks.get())
+                for future in done:
+                    task = running.pop(future)
+                    try:
+                        pulled = _result(future, task)
+                    except CvatError as raised:
+                        error = error or raised
+                        continue
+                    bar.advance(task=task.name)
+                    yield task, pulled
+        if error is not None:
+            raise error
+    finally:
+        options.stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[Pulled | None], task: ServerTask) -> Pulled | None:
+    try:
+        return future.result()
+    except StoppedError:  # never while the pull goes on
+        return None
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        logger.info("task %s was deleted on CVAT while it was read", task.name)
         return None

@@ -118,6 +118,24 @@ class Session:
                 "a login page or proxy in front of it."
             ) from None
 
+    def ask(self, method: str, path: str, *needed: str, body: Any = None, **query: object) -> Document:
+        """As ``request``, for an answer that must be an object with the keys ``needed``.
+
+        Raises:
+            CvatError: it is something else: a page in front of the server, or another server.
+        """
+        return self.checked(self.request(method, path, body=body, **query), f"{method} {path}", *needed)
+
+    def checked(self, answer: Any, what: str, *needed: str) -> Document:
+        """``answer`` when it is an object with the keys ``needed``; ``what`` names the request in the error."""
+        if isinstance(answer, dict) and all(key in answer for key in needed):
+            return answer
+        raise CvatError(
+            f"{self.url} answered {what} with something else than asked ({self.hide(words(answer))!r}, without "
+            f"{', '.join(needed)}). Check that CVAT_URL is the address of the CVAT server itself; then run this step "
+            "again."
+        )
+
     def send(self, method: str, path: str, body: Any, query: dict[str, object]) -> urllib3.BaseHTTPResponse:
         """As ``request``, but gives back the answer as it came."""
         api = self._sdk.api_client
@@ -174,6 +192,10 @@ class Session:
             hints[status] = "Set CVAT_URL to that address (http or https)."
         hint = hints.get(500 if status >= 500 else status, "")
         return RefusedError(f"CVAT refused {method} {self.url}/api/{path}: {status} {told}. {hint}".rstrip(), status)
+
+    def pause(self, seconds: float) -> None:
+        """Wait before asking again."""
+        self._sleep(seconds)
 
     def hide(self, text: str) -> str:
         """Text without passwords and tokens."""

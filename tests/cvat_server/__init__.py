@@ -4,6 +4,8 @@ It answers as a real CVAT 2.73 was recorded to answer: forms of JSON, status cod
 drops. ``tests/test_cvat_replay.py`` holds it against the recording. Start one with ``StandIn()`` as a context manager.
 """
 
-from .app import Fault, StandIn
+from .app import StandIn
+from .every_request import Runs, Scene, every_request
+from .faults import KINDS, Fault
 
-__all__ = ["Fault", "StandIn"]
+__all__ = ["KINDS", "Fault", "Runs", "Scene", "StandIn", "every_request"]

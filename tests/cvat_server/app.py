@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import threading
@@ -16,11 +17,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from . import accounts, annotations, data, tasks
 from .answers import Answer, Refusal, detail, forbidden, no_such_url, server_error
+from .faults import Fault, Late
 from .request import Request
 from .world import User, World
 
 ANONYMOUS_PER_MINUTE = 100
 SAFE = ("GET", "HEAD", "OPTIONS")
+LONGEST_SILENCE_S = 30.0
 
 Endpoint = Callable[..., Answer]
 ROUTES: list[tuple[re.Pattern[str], dict[str, Endpoint]]] = [
@@ -62,34 +65,6 @@ ROUTES: list[tuple[re.Pattern[str], dict[str, Endpoint]]] = [
     ]
 ]
 OPEN_TO_ALL = ("/api/server/about", "/api/auth/login")
-
-
-@dataclass
-class Fault:
-    """Something that goes wrong on purpose, for the next ``times`` matching requests after ``skip`` of them.
-
-    Attributes:
-        method, pattern: which requests (``pattern`` is searched in the path with its query).
-        kind: "drop_before" closes the connection before anything is done; "drop_after" does it and closes without an
-            answer; "answer" sends ``answer`` and does nothing; "hook" calls ``hook(world)`` first and goes on.
-    """
-
-    method: str
-    pattern: str
-    kind: str = "answer"
-    answer: Answer | None = None
-    hook: Callable[[World], None] | None = None
-    times: int = 1
-    skip: int = 0
-
-    def applies(self, method: str, path: str) -> bool:
-        if self.times == 0 or method != self.method or not re.search(self.pattern, path):
-            return False
-        if self.skip:
-            self.skip -= 1
-            return False
-        self.times -= 1
-        return True
 
 
 class Clock:
@@ -145,17 +120,14 @@ class StandIn:
         with self._lock:
             self.log.append((method, target))
             fault = next((fault for fault in self.faults if fault.applies(method, target)), None)
-            if fault and fault.kind == "drop_before":
-                return None
-            if fault and fault.kind == "answer":
-                return fault.answer
-            if fault and fault.kind == "hook" and fault.hook:
-                fault.hook(self.world)
-            try:
-                answer = self._dispatch(method, target, headers, body)
-            except Refusal as refusal:
-                answer = refusal.answer
-            return None if fault and fault.kind == "drop_after" else answer
+
+            def act(content: bytes) -> Answer:
+                try:
+                    return self._dispatch(method, target, headers, content)
+                except Refusal as refusal:
+                    return refusal.answer
+
+            return fault.carry_out(self.world, body, act) if fault else act(body)
 
     def _dispatch(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
         parts = urlsplit(target)
@@ -248,6 +220,11 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:  # a mistake of the stand-in must show as a failure, not as silence
             self._send(server_error())
             raise
+        if isinstance(answer, Late):
+            self.connection.settimeout(LONGEST_SILENCE_S)
+            with contextlib.suppress(OSError):
+                self.connection.recv(1)  # returns when the client hangs up
+            answer = None
         if answer is None:
             self.close_connection = True
             return
