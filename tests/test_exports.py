@@ -8,6 +8,7 @@ import pytest
 
 from obdb_lib import formats
 from obdb_lib.cli import convert
+from obdb_lib.collect import collect_files
 from obdb_lib.errors import FormatError, StoreError
 from obdb_lib.exports import export, parts_of, stored_tasks
 from obdb_lib.formats import detect_and_read
@@ -69,6 +70,18 @@ def test_images_beside_voc(tmp_path: Path, images: str) -> None:
     assert len(found) == 2
     assert {path.is_symlink() for path in found} == {images == "link"}
     assert any("image not found" in problem.what for problem in written.problems)
+
+
+@pytest.mark.parametrize("format_name", ["yolo", "voc"])
+def test_images_of_an_exported_folder_are_found_again(store: Store, tmp_path: Path, format_name: str) -> None:
+    records = [task(NAMES[0], boxes={0: [("Fat hen", [1.0, 2, 30, 40])]})]
+    root = write_frames(tmp_path / "pictures", records)
+    export(records, tmp_path / "out", format_name, images="copy", frames=FrameStore([root]))
+    collected = collect_files(store, tmp_path / "out")
+    assert collected.problems == []
+    assert collected.counts == {"tasks": 1, "frames": 3, "annotations": 1}
+    (first, *_) = (str(frame["name"]) for frame in records[0].meta["frames"])
+    assert (FrameStore(collected.roots).load(first) == FrameStore([root]).load(first)).all()
 
 
 def test_images_only_where_the_format_has_them(tmp_path: Path) -> None:
