@@ -169,9 +169,6 @@ def write(
         problems.append(
             Problem("pickle", f"{stripped} frames have {UPSTREAM_PREFIX} in their name; reading takes it off")
         )
-    unknown = sum(not (row["img_width"] and row["img_height"]) for row in rows)
-    if unknown:
-        problems.append(Problem("pickle", f"{unknown} frames have no size, and reading the table sets them aside"))
     columns = {name: [row[name] for row in rows] for name in ROW_COLUMNS}
     try:
         data = table_pickle(columns)
