@@ -12,7 +12,7 @@ from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from obdb_lib import whole_tasks
+from obdb_lib import roll_forward, whole_tasks
 from obdb_lib.box_ids import with_ids
 from obdb_lib.errors import StoreError
 from obdb_lib.mongo import lease
@@ -199,12 +199,32 @@ def test_only_what_differs_is_written(store: Store, breaker: Any) -> None:
 
 
 def test_many_boxes_go_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_tasks, "BULK", 7)
+    monkeypatch.setattr(roll_forward, "BULK", 7)
+    monkeypatch.setattr(roll_forward, "PACK", 6)
+    monkeypatch.setattr(roll_forward, "PACK_BYTES", 1500)  # of some four boxes
     first = task(boxes={0: [("Fat hen", [i, 1, i + 5, 9]) for i in range(40)]})
     second = task(boxes={0: [("Fat hen", [i, 1, i + 5, 9]) for i in range(20, 60)]})
     for record in (first, second):
         store.put_tasks([record])
         assert seen(store) == content(record)
+
+
+def test_a_first_import_that_broke_off_is_gone_on_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes without a task, as a kill leaves them: some stay, some were moved meanwhile, some went, some are new."""
+    monkeypatch.setattr(roll_forward, "BULK", 4)
+
+    def drawn(numbers: range, moved: range) -> TaskRecord:
+        record = task(boxes={0: [("Fat hen", [i + (i in moved), 1, i + 9, 9]) for i in numbers]})
+        for number, box in zip(numbers, record.annotations, strict=True):
+            box["cvat_id"] = {"task": 7, "frame": 0, "shape": number}
+        return record
+
+    store.put_tasks([drawn(range(20), range(0))])
+    store._db.tasks.delete_many({})
+    record = drawn(range(5, 30), range(10, 20))
+    [change] = store.put_tasks([record])
+    assert (change.kind, len(change.boxes_added)) == ("added", 25), "nobody saw what was there before"
+    assert seen(store) == content(record)
 
 
 def test_readers_beside_a_writer_never_see_a_mixture(store: Store) -> None:
