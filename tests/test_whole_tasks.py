@@ -19,6 +19,7 @@ from obdb_lib.mongo import lease
 from obdb_lib.records import Document, TaskRecord
 from obdb_lib.store import Store
 from tests.helpers import task
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 
 WRITES = ("insert_many", "insert_one", "bulk_write", "replace_one", "update_one", "delete_many", "aggregate")
 STAYS, MOVES, GOES = ("Fat hen", [1, 2, 30, 40]), ("Fat hen", [5, 5, 25, 30]), ("Dandelion", [40, 10, 70, 50])
