@@ -1,6 +1,6 @@
-"""One database for the tests of a module, emptied between them: to make one with its indexes takes longer than a test.
+"""One database for the tests of a module, emptied between them: to make one with its indexes takes long.
 
-``from tests.one_database import emptied_store, one_database`` in a test module takes the place of the ``store`` of conftest.
+``from tests.one_database import emptied_store, one_database`` in a test module takes the place of conftest's ``store``.
 """
 
 from __future__ import annotations
