@@ -116,6 +116,8 @@ def test_convert_tells_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "v"), "--to", "voc"]) == 0
     assert "VOC: 1 outlines are written as the boxes around them" in capsys.readouterr().err
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "v"), "--to", "voc"]) == 3
+    assert convert.main([str(tmp_path / "in"), str(tmp_path / "t.pkl"), "--to", "pickle", "--drop-empty"]) == 0
+    assert totals(detect_and_read(tmp_path / "t.pkl")) == (1, 2, 3)
 
 
 def test_convert_out_of_the_store_and_into_it(

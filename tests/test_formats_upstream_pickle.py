@@ -280,6 +280,8 @@ def test_frames_without_annotations_can_be_left_out_as_upstream_does(tmp_path: P
     told = upstream_pickle.write([small_task()], tmp_path / "t.pkl", empty=False, prefix="/data/")
     assert pd.read_pickle(tmp_path / "t.pkl")["img_path"].tolist() == ["/data/a/0.png", "/data/a/2.png"]
     assert any("1 frames without annotations were left out" in problem.what for problem in told)
+    told = upstream_pickle.write([small_task()], tmp_path / "all.pkl")
+    assert any("1 frames without annotations are rows with empty lists" in problem.what for problem in told)
 
 
 @pytest.mark.parametrize(

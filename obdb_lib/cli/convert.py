@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", choices=IMAGES, default="none", help="for yolo and voc, default: %(default)s")
     parser.add_argument("--image-root", nargs="+", default=[], metavar="FOLDER", help="where the images lie")
     parser.add_argument("--boxes-only", action="store_true", help="yolo: the boxes around outlines")
+    parser.add_argument("--drop-empty", action="store_true", help="pickle: leave out frames without annotations")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that is a file")
     parser.add_argument("--replace", action="store_true", help="replace tasks of the store that have the same names")
     return parser
@@ -123,6 +124,7 @@ def _into_file(options: argparse.Namespace) -> str:
         options.to,
         parts=parts_of(store, options.split) if store is not None and options.split else None,
         outlines=not options.boxes_only,
+        empty=not options.drop_empty,
         images=options.images,
         frames=frames_of(store, *roots) if store is not None else FrameStore([Path(root) for root in roots]),
         progress=LogProgress(),

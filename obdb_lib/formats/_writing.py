@@ -39,6 +39,7 @@ def write(
     *,
     parts: Mapping[str, str] | None = None,
     outlines: bool = True,
+    empty: bool = True,
 ) -> Written:
     """Write tasks in one of FORMATS.
 
@@ -47,6 +48,7 @@ def write(
         path: the file, or the folder for those of FOLDERS (YOLO and VOC want one that is empty or not there).
         parts: img_path -> part of a split; used by ``yolo`` and ``frames``.
         outlines: False has ``yolo`` write boxes around outlines.
+        empty: False has ``pickle`` leave out frames without annotations, which upstream's training cannot take.
 
     Returns:
         The path, and a problem for each kind of thing that the format cannot hold, with its count.
@@ -65,7 +67,7 @@ def write(
     pairs = [_sound(record) for record in records]
     mended = [problem for _, found in pairs for problem in found]
     try:
-        return Written(path, [*mended, *_write([one for one, _ in pairs], path, format_name, parts, outlines)])
+        return Written(path, [*mended, *_write([one for one, _ in pairs], path, format_name, parts, outlines, empty)])
     except UnicodeEncodeError as error:
         around = error.object[max(error.start - 20, 0) : error.end + 20]
         raise FormatError(
@@ -101,7 +103,12 @@ def _sized(frame: Document) -> Document:
 
 
 def _write(
-    records: Sequence[TaskRecord], path: Path, format_name: str, parts: Mapping[str, str] | None, outlines: bool
+    records: Sequence[TaskRecord],
+    path: Path,
+    format_name: str,
+    parts: Mapping[str, str] | None,
+    outlines: bool,
+    empty: bool,
 ) -> list[Problem]:
     if format_name == "mongoexport":
         mongoexport.write(records, path)
@@ -110,11 +117,12 @@ def _write(
         return yolo.write(records, path, parts=parts, outlines=outlines)
     if format_name == "frames":
         return _frames(records, path, parts)
+    if format_name == "pickle":
+        return upstream_pickle.write(records, path, empty=empty)
     writers = {
         "coco": coco.write,
         "cvat_xml": cvat_xml.write,
         "parquet": parquet.write,
-        "pickle": upstream_pickle.write,
         "voc": voc.write,
     }
     return writers[format_name](records, path)
