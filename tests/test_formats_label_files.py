@@ -92,6 +92,14 @@ def test_yolo_as_others_lay_it_out(tmp_path: Path, yaml: str) -> None:
     assert totals(detect_and_read(tmp_path / "data.yaml")) == (1, 2, 1)
 
 
+def test_a_frames_csv_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    data_set(tmp_path, "1 .5 .5 .1 .1")
+    write(tmp_path / "frames.csv", "frame,time\n1,0.5\n")
+    result = detect_and_read(tmp_path)
+    assert totals(result) == (1, 1, 1)
+    assert said(result, "frames.csv: not used")
+
+
 def test_darknet_with_labels_beside_the_images(tmp_path: Path) -> None:
     picture(tmp_path / "obj_train_data" / "a.png")
     write(tmp_path / "obj_train_data" / "a.txt", "1 .5 .5 .1 .1")
