@@ -17,6 +17,9 @@ from obdb_lib.splits import every_nth
 from obdb_lib.store import Store
 from tests.formats_helpers import small_task, totals
 from tests.helpers import task, write_frames
+from tests.one_database import emptied_store, one_database
+
+__all__ = ["emptied_store", "one_database"]
 
 NAMES = ("FieldData 20200520145736 1L GH020068", "FieldData 20200521145736 1L GH020069")
 

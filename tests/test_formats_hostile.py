@@ -28,6 +28,9 @@ from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.store import Store
 from tests.formats_helpers import ODD_NAMES, small_task, totals, write
 from tests.helpers import task
+from tests.one_database import emptied_store, one_database
+
+__all__ = ["emptied_store", "one_database"]
 
 MEMORY_MIB = 64
 """What a refusal may take: far less than the gigabytes that the files of these tests declare."""
