@@ -151,7 +151,7 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         raise ReviewError(
             f"there is no file {path} to take decisions from; give the path of a .json or .csv"
         ) from error
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ReviewError(f"{path} cannot be read as decisions ({error}); it should be JSON or CSV") from error
     found = found.get("decisions") if isinstance(found, dict) else found
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):

@@ -19,6 +19,7 @@ from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
 from tests.cvat_server.answers import Answer
 from tests.cvat_server.helpers import log_in
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 from tests.test_cvat_pull import draw, make_cvat_task
 
 TOO_LONG = ("x" * 300 + ".png", "ü" * 200 + "/evil.png")

@@ -21,6 +21,7 @@ from obdb_lib.progress import Task
 from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
 from tests.cvat_server.helpers import PASSWORD, log_in, make_images
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 from tests.test_cvat_pull import complete, draw, make_cvat_task
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from obdb_lib import formats
 from obdb_lib.collect import collect_files
@@ -27,6 +28,9 @@ from obdb_lib.images import UNREADABLE, upright_size
 from obdb_lib.store import Store
 from tests.formats_helpers import ODD_NAMES, small_task, totals, write
 from tests.helpers import task
+from tests.one_database import emptied_store, one_database
+
+__all__ = ["emptied_store", "one_database"]
 
 MEMORY_MIB = 64
 """What a refusal may take: far less than the gigabytes that the files of these tests declare."""
@@ -277,11 +281,15 @@ def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path) -> None:
         detect_and_read(folder)
 
 
-@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "a\0.png", "x" * 5000, "..\\a.png", "a/" * 3000 + "b.png"])
+@pytest.mark.parametrize(
+    "name", ["../a.png", "absolute", "b/../../a.png", "a\0.png", "x" * 5000, "..\\a.png", "a/" * 3000 + "b.png"]
+)
 def test_names_that_ask_for_sizes_outside_or_cannot_be_names(tmp_path: Path, name: str) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
-    write(tmp_path / "a.png", b"x")
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    name = str(tmp_path / "a.png") if name == "absolute" else name
+    assert _shared.image_size("a.png", tmp_path) == (20, 10)
     assert _shared.image_size(name, inner) is None
     with pytest.raises(FrameError, match="was not found"):
         FrameStore([inner]).path(name)

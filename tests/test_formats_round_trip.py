@@ -219,6 +219,27 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, format_name: str) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("format_name", sorted(HELD))
+def test_what_others_put_into_the_database_does_not_break_a_writer(tmp_path: Path, format_name: str) -> None:
+    """Frames without a size, labels without a name, annotations without a frame or with too few points."""
+    task = small_task()
+    del task.meta["frames"][1]["width"], task.meta["frames"][1]["height"]
+    task.task["labels"].append({"id": 3})
+    good = task.annotations[0]
+    bad = [{**good, "frame": 9}, {**good, "points": [1.0]}, {**good, "points": None}, {"type": "annotation"}]
+    bare = {key: value for key, value in good.items() if key not in ("occluded", "source", "shape_types")}
+    task.annotations.extend([*bad, bare])
+    written = formats.write([task], tmp_path / FILES[format_name], format_name)
+    told = [problem.what for problem in written.problems]
+    assert sum("set aside" in what for what in told) >= 4
+    assert "labels without a name are left out" in told
+    known = format_name in ("mongoexport", "parquet", "yolo")
+    assert any("1 frames have no size" in what for what in told) != known
+    result = detect_and_read(written.path)
+    assert len(result.tasks[0].annotations) == 4
+    assert len(result.tasks[0].meta["frames"]) == (3 if known else 2)
+
+
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"unknown format 'tfrecord'; there are coco, cvat_xml.*yolo"):
         formats.write([small_task()], tmp_path / "x", "tfrecord")
