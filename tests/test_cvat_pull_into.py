@@ -465,11 +465,11 @@ def test_summary_as_table_and_text(client: CvatClient, store: Store, tmp_path: P
     complete(client, numbers[0])
     complete(client, numbers[1])
     first = pull_into(store, client)
-    assert str(first) == (
-        "2 added, 0 changed, 0 unchanged, 0 removed, 0 not read again; 1 boxes added; 1 tasks without a job that counts"
-    )
+    assert str(first) == "tasks: 2 added; 1 boxes added; 1 tasks without a job that counts"
     client.delete_task(numbers[1])
-    table = pull_into(store, client).table()
+    second = pull_into(store, client)
+    assert str(second) == "tasks: 1 not read again; 1 tasks without a job that counts; 1 tasks gone from CVAT"
+    table = second.table()
     assert table[["task", "what"]].to_numpy().tolist() == [
         ["a", "not read again"],
         ["b", "gone from CVAT: deleted"],

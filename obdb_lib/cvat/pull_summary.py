@@ -68,8 +68,9 @@ class PullSummary:
         return table.astype(dict.fromkeys(COLUMNS[2:], "Int64")).sort_values("task", ignore_index=True)
 
     def __str__(self) -> str:
-        kinds = [f"{_count(self.changes, kind)} {kind}" for kind in (ADDED, CHANGED, UNCHANGED, REMOVED)]
-        parts = [f"{', '.join(kinds)}, {len(self.not_read)} not read again"]
+        kinds = {kind: _count(self.changes, kind) for kind in (ADDED, CHANGED, UNCHANGED, REMOVED)}
+        kinds[NOT_READ] = len(self.not_read)
+        parts = ["tasks: " + (", ".join(f"{count} {kind}" for kind, count in kinds.items() if count) or "none")]
         for word, ids in (
             ("added", [change.boxes_added for change in self.changes]),
             ("changed", [change.boxes_changed for change in self.changes]),
