@@ -61,7 +61,7 @@ def test_every_request__finds_an_action_that_never_ends_well() -> None:
 
         return Scene(run)
 
-    with pytest.raises(AssertionError, match="no good end after .*it broke for good"):
+    with pytest.raises(AssertionError, match=r"no good end after .*it broke for good"):
         every_request(make, ["drop_before"])
 
 
