@@ -177,7 +177,15 @@ def test_push__shapes_of_many_points_go_in_smaller_parts(
     assert arrived(server) == EXPECTED
 
 
-HOSTILE = ("<script>alert(1)</script>", "=HYPERLINK(1)", "a\u202eb", "'; drop table --", "Ünkraut €")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "=HYPERLINK(1)",
+    "a\u202eb",
+    "'; drop table --",
+    "Ünkraut €",
+    'a"b\nc',
+    "&lt;b&gt;",
+)
 
 
 def test_push__hostile_label_task_and_file_names_are_text(server: StandIn, client: CvatClient, tmp_path: Path) -> None:

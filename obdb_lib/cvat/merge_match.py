@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
 
-import pandas as pd
+import numpy as np
 
-from obdb_lib.frame_matching import Overlaps, flat_boxes, overlapping
+from obdb_lib.frame_matching import FlatBoxes, Overlaps, overlapping
 from obdb_lib.records import Document, bounding_box
 
 EXACT_IOU = 0.999
@@ -130,17 +130,18 @@ def _against_each_other(own: Sequence[Place], min_iou: float) -> list[Verdict]:
 
 
 def _overlaps(first: Sequence[Place], second: Sequence[Place], min_iou: float) -> Overlaps:
-    a, b = flat_boxes(_table(first), _table(second))
-    return overlapping(a, b, min_iou=min_iou)
+    return overlapping(_flat(first), _flat(second), min_iou=min_iou)
+
+
+def _flat(places: Sequence[Place]) -> FlatBoxes:
+    """All of one label: shapes of other classes count, too."""
+    frames = np.array([place.frame for place in places], dtype=np.int64)
+    boxes = np.array([place.box for place in places], dtype=np.float32)
+    return FlatBoxes(boxes, frames, np.zeros(len(places), dtype=np.int64))
 
 
 def _pairs(found: Overlaps) -> Iterator[tuple[int, int, float]]:
     return zip(found.first.tolist(), found.second.tolist(), found.iou.tolist(), strict=True)
-
-
-def _table(places: Sequence[Place]) -> pd.DataFrame:
-    rows = [(str(place.frame), "", *place.box) for place in places]
-    return pd.DataFrame(rows, columns=["img_path", "object_class", "x1", "y1", "x2", "y2"])
 
 
 # -- where the shapes of a task lie ----------------------------------------------------------------------------------

@@ -196,9 +196,7 @@ class ShapeSender:
             raise self._lost(lost)
         surplus = self._surplus(shapes, wanted)
         if surplus:
-            self.note("copies", "before", count=len(surplus))
-            delete_by_job(self.client, self.task_id, self.where, surplus)
-            self.note("copies", "after", count=len(surplus))
+            delete_by_job(self.client, self.task_id, self.where, surplus, note=self.note, step="copies")
 
     def _surplus(self, shapes: Sequence[Document], wanted: Mapping[str, Document]) -> list[Document]:
         """Shapes equal to ours beyond their number; those whose ids are noted stay."""
@@ -224,14 +222,21 @@ class ShapeSender:
         )
 
 
-def delete_by_job(client: CvatClient, task_id: int, where: str, shapes: Sequence[Document]) -> None:
-    """Delete shapes as they were read, each through the job of its frame."""
+def delete_by_job(
+    client: CvatClient, task_id: int, where: str, shapes: Sequence[Document], *, note: Note, step: str
+) -> None:
+    """Delete shapes as they were read, each through the job of its frame; noted before and after each request."""
     jobs = by_job(client, task_id, where, [int(shape["frame"]) for shape in shapes])
     groups: dict[int, list[Document]] = defaultdict(list)
     for job_id, shape in zip(jobs, shapes, strict=True):
         groups[job_id].append(shape)
     for job_id, group in groups.items():
-        client.delete_shapes(task_id, group, job_id=job_id)
+        for start in range(0, len(group), SHAPES_PER_REQUEST):
+            part = group[start : start + SHAPES_PER_REQUEST]
+            ids = [int(shape["id"]) for shape in part]
+            note(step, "before", job_id=job_id, deleted_ids=ids)
+            client.delete_shapes(task_id, part, job_id=job_id)
+            note(step, "after", job_id=job_id, deleted_ids=ids)
 
 
 def _ids_by_key(shapes: Sequence[Document]) -> dict[Key, list[int]]:

@@ -20,7 +20,7 @@ from .state import server_state, store_state
 
 MAX_TRIES = 5
 """An action must end well at its first repeat or soon after: the fault happens once."""
-SHORT_TIMEOUT_S = 0.2
+SHORT_TIMEOUT_S = 0.1
 """How long the client waits for an answer while "slow" is tried."""
 
 
