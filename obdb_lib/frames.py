@@ -39,7 +39,8 @@ class FrameStore:
         if img_path in self._found:
             return self._found[img_path]
         parts = PurePosixPath(img_path.replace("\\", "/")).parts
-        parts = tuple(part for part in parts if part not in ("/", "..", "."))
+        # Never out of the roots: "//" is a root of its own in POSIX, and joining it would begin anew there.
+        parts = tuple(part for part in parts if part not in ("/", "//", "..", "."))
         for start in range(len(parts)):
             for root in self.roots:
                 candidate = root.joinpath(*parts[start:])
