@@ -75,6 +75,7 @@ def test_boxes_land_on_their_images(
     assert {shape["source"] for shape in stored} == {"auto"}
     assert sorted(shape["score"] for shape in stored) == [0.75, 0.75, 0.75, 0.9]
     assert result.table()["sent"].tolist() == [3, 1]
+    assert result.summary().endswith("pull them no more, or the store has each box twice.")
     assert merged_tasks(journal.documents, client.url) == {3, 4}
     steps = [("shapes", "before"), ("shapes", "after"), ("merged", "after")]
     assert journal.steps()[-6:] == steps * 2

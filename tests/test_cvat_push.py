@@ -162,12 +162,30 @@ def test_push__frames_without_a_job_are_told(server: StandIn, client: CvatClient
     assert stored_shapes(server) == []
 
 
-def test_push__requests_of_no_boxes(client: CvatClient, plan: PushPlan) -> None:
-    with pytest.raises(CvatError, match="shapes_per_request must be at least 1; got 0"):
-        send(plan, client, journal=MemoryJournal(), confirm=True, shapes_per_request=0)
+@pytest.mark.parametrize("number", [0, 20001])
+def test_push__requests_of_no_or_of_too_many_boxes(client: CvatClient, plan: PushPlan, number: int) -> None:
+    with pytest.raises(CvatError, match=f"shapes_per_request must be at least 1 and at most 20000; got {number}"):
+        send(plan, client, journal=MemoryJournal(), confirm=True, shapes_per_request=number)
 
 
-HOSTILE = ("<script>alert(1)</script>", "=HYPERLINK(1)", "a\u202eb", "'; drop table --", "Ünkraut €")
+def test_push__shapes_of_many_points_go_in_smaller_parts(
+    server: StandIn, client: CvatClient, plan: PushPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("obdb_lib.cvat.push_shapes.NUMBERS_PER_REQUEST", 9)
+    send(plan, client, journal=MemoryJournal(), confirm=True)
+    assert sum("annotations" in path for _, path in server.writes) == 3, "two boxes of four numbers each at a time"
+    assert arrived(server) == EXPECTED
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "=HYPERLINK(1)",
+    "a\u202eb",
+    "'; drop table --",
+    "Ünkraut €",
+    'a"b\nc',
+    "&lt;b&gt;",
+)
 
 
 def test_push__hostile_label_task_and_file_names_are_text(server: StandIn, client: CvatClient, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The bridge to CVAT: ``client`` (the only HTTP), ``labels`` (ids by name), ``pull`` (tasks in), ``push`` (out)."""
+"""The bridge to CVAT: ``client`` (the only HTTP), ``labels`` (ids by name), ``pull``, ``push``, ``merge``, ``undo``."""

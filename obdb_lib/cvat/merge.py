@@ -52,7 +52,10 @@ class MergeResult:
         sent, there = sum(task.sent for task in self.tasks), sum(task.already_there for task in self.tasks)
         more = f", {there} were there already" if there else ""
         head = f"{sent} boxes added to {sum(bool(task.sent) for task in self.tasks)} ground-truth tasks{more}"
-        return "\n".join([f"{head} (merge {self.merge_id})", *(f"- {problem}" for problem in self.problems)])
+        lines = [f"{head} (merge {self.merge_id})", *(f"- {problem}" for problem in self.problems)]
+        if sent or there:
+            lines.append("The auto tasks still hold these boxes: pull them no more, or the store has each box twice.")
+        return "\n".join(lines)
 
 
 def merge(

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
 
-import pandas as pd
+import numpy as np
 
-from obdb_lib.frame_matching import Overlaps, flat_boxes, overlapping
+from obdb_lib.frame_matching import FlatBoxes, Overlaps, overlapping
 from obdb_lib.records import Document, bounding_box
 
 EXACT_IOU = 0.999
@@ -102,34 +102,46 @@ def _against_truth(own: Sequence[Place], there: Sequence[Place], min_iou: float)
 
 def _against_each_other(own: Sequence[Place], min_iou: float) -> list[Verdict]:
     """Of copies, and of shapes of several tasks at one place, the first is taken."""
-    verdicts = [Verdict(ADD) for _ in own]
+    unsure: dict[int, str] = {}
+    partners: dict[int, list[int]] = defaultdict(list)
     for first, second, iou in _pairs(_overlaps(own, own, min_iou)):
-        if first >= second:
+        if first == second:
             continue
         one, other = own[first], own[second]
         if one.object_class != other.object_class:
-            verdicts[first] = Verdict(AMBIGUOUS, f"another class lies there, not merged either: {other}")
-            verdicts[second] = Verdict(AMBIGUOUS, f"another class lies there, not merged either: {one}")
+            unsure.setdefault(first, f"another class lies there, not merged either: {other}")
         elif iou < EXACT_IOU and one.home == other.home:
-            verdicts[first] = Verdict(AMBIGUOUS, f"lies on {other.name}, which is not merged either")
-            verdicts[second] = Verdict(AMBIGUOUS, f"lies on {one.name}, which is not merged either")
-        elif AMBIGUOUS not in (verdicts[first].act, verdicts[second].act):
-            verdicts[second] = Verdict(DUPLICATE, f"lies on {one.name}, which comes first")
+            unsure.setdefault(first, f"lies on {other.name}, which is not merged either")
+        else:
+            partners[first].append(second)
+    verdicts: list[Verdict] = []
+    for row in range(len(own)):
+        taken = [one for one in partners[row] if one < row and verdicts[one].act == ADD]
+        doubtful = [one for one in partners[row] if one in unsure or (one < row and verdicts[one].act == AMBIGUOUS)]
+        if row in unsure:
+            verdicts.append(Verdict(AMBIGUOUS, unsure[row]))
+        elif taken:
+            verdicts.append(Verdict(DUPLICATE, f"lies on {own[taken[0]].name}, which comes first"))
+        elif doubtful:
+            verdicts.append(Verdict(AMBIGUOUS, f"lies on {own[doubtful[0]].name}, which is not merged either"))
+        else:
+            verdicts.append(Verdict(ADD))
     return verdicts
 
 
 def _overlaps(first: Sequence[Place], second: Sequence[Place], min_iou: float) -> Overlaps:
-    a, b = flat_boxes(_table(first), _table(second))
-    return overlapping(a, b, min_iou=min_iou)
+    return overlapping(_flat(first), _flat(second), min_iou=min_iou)
+
+
+def _flat(places: Sequence[Place]) -> FlatBoxes:
+    """All of one label: shapes of other classes count, too."""
+    frames = np.array([place.frame for place in places], dtype=np.int64)
+    boxes = np.array([place.box for place in places], dtype=np.float32)
+    return FlatBoxes(boxes, frames, np.zeros(len(places), dtype=np.int64))
 
 
 def _pairs(found: Overlaps) -> Iterator[tuple[int, int, float]]:
     return zip(found.first.tolist(), found.second.tolist(), found.iou.tolist(), strict=True)
-
-
-def _table(places: Sequence[Place]) -> pd.DataFrame:
-    rows = [(str(place.frame), "", *place.box) for place in places]
-    return pd.DataFrame(rows, columns=["img_path", "object_class", "x1", "y1", "x2", "y2"])
 
 
 # -- where the shapes of a task lie ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from obdb_lib import paths
 from obdb_lib.cache import content_hash
 
 SEPARATOR = "__"
+REPLACED = ':"&'
 MAX_NAME_BYTES = 200
 """Most file systems take 255 bytes; a longer name keeps its end behind a hash."""
 
@@ -24,14 +25,20 @@ MAX_NAME_BYTES = 200
 def upload_name(img_path: str) -> str:
     """Base name under which a frame is uploaded; the same path gives the same name everywhere."""
     parts = [part for part in PurePosixPath(img_path.replace("\\", "/")).parts if part not in ("/", "//", ".", "..")]
-    name = SEPARATOR.join(part.replace(":", "_") for part in parts)
+    name = SEPARATOR.join(_plain(part) for part in parts)
     return name if len(name.encode()) <= MAX_NAME_BYTES else hashed_name(img_path)
 
 
 def hashed_name(img_path: str) -> str:
     """A name that cannot be mistaken: hash of the whole path, then as much of its end as fits."""
     tail = PurePosixPath(img_path.replace("\\", "/")).name.encode()[-100:].decode(errors="ignore")
-    return f"{content_hash(img_path)}{SEPARATOR}{tail}"
+    return f"{content_hash(img_path)}{SEPARATOR}{_plain(tail)}"
+
+
+def _plain(part: str) -> str:
+    """Without what does not come through an upload as it was sent: quotes and control characters are written
+    otherwise on the way, and the server reads ``&lt;`` as ``<``."""
+    return "".join("_" if letter in REPLACED or not letter.isprintable() else letter for letter in part)
 
 
 def paths_by_name(img_paths: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,8 @@
 Entries have ``push_id``, ``when`` (UTC), ``step``, ``phase`` (before or after), ``server``, ``source_task``,
 ``task_name``, ``model``, ``snapshot_id``; ``task_id`` once it is known, ``suggestion_ids`` where boxes are concerned.
 Steps are create, upload, shapes, copies, delete, undo_shapes, undo_task; of ``shapes`` the note before holds what is
-sent (``shapes``), the one after the ids that the server gave (``shape_ids``), in the order of ``suggestion_ids``.
+sent (``shapes``), the one after the ids that the server gave (``shape_ids``), in the order of ``suggestion_ids``; what
+is deleted is noted as ``deleted_ids``. Entries of a merge have ``kind`` "merge" and ``task:shape`` as suggestion ids.
 ``verified`` closes a task of a push and names all its suggestions, ``merged`` closes a task of a merge, ``undone`` one
 of either: its ``suggestion_ids`` do not stand there any more, its ``kept_ids`` do, as somebody changed them.
 """

@@ -13,6 +13,10 @@ from obdb_lib.records import Document
 
 SHAPES_PER_REQUEST = 2000
 """A tenth of what a real server took in 5 s; smaller requests lose less to a broken connection."""
+MOST_SHAPES_PER_REQUEST = 20000
+"""What a real server was seen to take in one request; the note of more would not fit into one document of MongoDB."""
+NUMBERS_PER_REQUEST = 400_000
+"""Coordinates in one request: polygons and masks with many points go in smaller parts, for the same reason."""
 DECIMALS = 2
 """Of a pixel, in what is sent and compared: CVAT's own XML has no more."""
 SHOWN = 5
@@ -84,8 +88,10 @@ class ShapeSender:
         bar: Task,
         shapes_per_request: int = SHAPES_PER_REQUEST,
     ) -> None:
-        if shapes_per_request < 1:
-            raise CvatError(f"shapes_per_request must be at least 1; got {shapes_per_request}")
+        if not 1 <= shapes_per_request <= MOST_SHAPES_PER_REQUEST:
+            raise CvatError(
+                f"shapes_per_request must be at least 1 and at most {MOST_SHAPES_PER_REQUEST}; got {shapes_per_request}"
+            )
         self.client, self.task_id, self.where, self.note = client, task_id, where, note
         self.entries, self.words, self.bar = entries, words, bar
         self.shapes_per_request = shapes_per_request
@@ -146,8 +152,16 @@ class ShapeSender:
         for job_id, name in zip(jobs, missing, strict=True):
             names[job_id].append(name)
         for job_id, some_names in names.items():
-            for start in range(0, len(some_names), self.shapes_per_request):
-                yield job_id, some_names[start : start + self.shapes_per_request]
+            part: list[str] = []
+            numbers = 0
+            for name in some_names:
+                weight = len(wanted[name]["points"])
+                if part and (len(part) == self.shapes_per_request or numbers + weight > NUMBERS_PER_REQUEST):
+                    yield job_id, part
+                    part, numbers = [], 0
+                part.append(name)
+                numbers += weight
+            yield job_id, part
 
     def _send_part(self, job_id: int, part: Sequence[str], wanted: Mapping[str, Document]) -> None:
         documents = [wanted[name] for name in part]
@@ -182,9 +196,7 @@ class ShapeSender:
             raise self._lost(lost)
         surplus = self._surplus(shapes, wanted)
         if surplus:
-            self.note("copies", "before", count=len(surplus))
-            delete_by_job(self.client, self.task_id, self.where, surplus)
-            self.note("copies", "after", count=len(surplus))
+            delete_by_job(self.client, self.task_id, self.where, surplus, note=self.note, step="copies")
 
     def _surplus(self, shapes: Sequence[Document], wanted: Mapping[str, Document]) -> list[Document]:
         """Shapes equal to ours beyond their number; those whose ids are noted stay."""
@@ -210,14 +222,21 @@ class ShapeSender:
         )
 
 
-def delete_by_job(client: CvatClient, task_id: int, where: str, shapes: Sequence[Document]) -> None:
-    """Delete shapes as they were read, each through the job of its frame."""
+def delete_by_job(
+    client: CvatClient, task_id: int, where: str, shapes: Sequence[Document], *, note: Note, step: str
+) -> None:
+    """Delete shapes as they were read, each through the job of its frame; noted before and after each request."""
     jobs = by_job(client, task_id, where, [int(shape["frame"]) for shape in shapes])
     groups: dict[int, list[Document]] = defaultdict(list)
     for job_id, shape in zip(jobs, shapes, strict=True):
         groups[job_id].append(shape)
     for job_id, group in groups.items():
-        client.delete_shapes(task_id, group, job_id=job_id)
+        for start in range(0, len(group), SHAPES_PER_REQUEST):
+            part = group[start : start + SHAPES_PER_REQUEST]
+            ids = [int(shape["id"]) for shape in part]
+            note(step, "before", job_id=job_id, deleted_ids=ids)
+            client.delete_shapes(task_id, part, job_id=job_id)
+            note(step, "after", job_id=job_id, deleted_ids=ids)
 
 
 def _ids_by_key(shapes: Sequence[Document]) -> dict[Key, list[int]]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.push_journal import PushJournal, since_undone
-from obdb_lib.cvat.push_shapes import SHAPES_PER_REQUEST, Key, delete_by_job, shape_key, some
+from obdb_lib.cvat.push_shapes import Key, delete_by_job, shape_key, some
 from obdb_lib.errors import CvatError
 from obdb_lib.records import Document
 
@@ -154,12 +154,11 @@ class UndoTask:
 
     def _delete(self, task_id: int, shapes: Sequence[Document]) -> None:
         where = f"task {task_id}"
-        for start in range(0, len(shapes), SHAPES_PER_REQUEST):
-            part = shapes[start : start + SHAPES_PER_REQUEST]
-            ids = [int(shape["id"]) for shape in part]
-            self._note("undo_shapes", "before", task_id=task_id, shape_ids=ids)
-            delete_by_job(self.client, task_id, where, part)
-            self._note("undo_shapes", "after", task_id=task_id, shape_ids=ids)
+
+        def note(step: str, phase: str, **more: object) -> None:
+            self._note(step, phase, task_id=task_id, **more)
+
+        delete_by_job(self.client, task_id, where, shapes, note=note, step="undo_shapes")
         gone = {int(shape["id"]) for shape in shapes}
         left = [shape for shape in self.client.annotations(task_id)["shapes"] if int(shape["id"]) in gone]
         if left:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from obdb_lib.cvat import transport
 from obdb_lib.errors import ObdbError
 from obdb_lib.store import Store
 
@@ -109,7 +110,7 @@ def _disturbed(
         server.faults.append(fault)
         what = f"{kind} at request {number}"
         told: list[str] = []
-        with _impatient(kind == "slow"):
+        with _impatient(fault):
             while True:
                 try:
                     scene.run()
@@ -124,8 +125,16 @@ def _disturbed(
 
 
 @contextmanager
-def _impatient(really: bool) -> Iterator[None]:
+def _impatient(fault: Fault) -> Iterator[None]:
+    """While "slow" is tried, the client gives up soon, until the fault was met: a busy machine is slow by itself."""
+    waits = transport.Connection.request
+
+    def request(self: transport.Connection, *args: Any, **more: Any) -> Any:
+        if not fault.met:
+            more["_request_timeout"] = SHORT_TIMEOUT_S
+        return waits(self, *args, **more)
+
     with pytest.MonkeyPatch.context() as patch:
-        if really:
-            patch.setattr("obdb_lib.cvat.transport.READ_TIMEOUT_S", SHORT_TIMEOUT_S)
+        if fault.kind == "slow":
+            patch.setattr(transport.Connection, "request", request)
         yield
