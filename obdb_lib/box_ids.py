@@ -12,6 +12,7 @@ from bson import ObjectId
 from obdb_lib.records import Document
 
 CONTENT = ("task_name", "frame", "img_path", "shape_types", "object_class", "points")
+MOST_SHAPES = 2**64
 
 
 def with_ids(annotations: Sequence[Document]) -> list[Document]:
@@ -19,17 +20,43 @@ def with_ids(annotations: Sequence[Document]) -> list[Document]:
     when a box is moved, else one made from their content, so that importing twice is the same as once. Exact copies
     within a task are told apart by a running number."""
     seen: dict[str, int] = {}
+    used: set[ObjectId] = set()
+    starts: dict[tuple[object, ...], bytes] = {}
     documents = []
     for annotation in annotations:
         if "_id" in annotation:
             documents.append(annotation)
             continue
-        key = cvat_key(annotation)
-        content = repr((annotation.get("task_name"), key)) if key else json.dumps([annotation.get(n) for n in CONTENT])
-        seen[content] = seen.get(content, 0) + 1
-        digest = hashlib.sha256(f"{content}#{seen[content]}".encode()).hexdigest()
-        documents.append({"_id": ObjectId(digest[:24]), **annotation})
+        number = _shape_id(annotation, starts)
+        if number is None or number in used:
+            number = _hashed_id(annotation, seen)
+        used.add(number)
+        documents.append({"_id": number, **annotation})
     return documents
+
+
+def _shape_id(annotation: Document, starts: dict[tuple[object, ...], bytes]) -> ObjectId | None:
+    """Four bytes of a hash of the task, then the shape's number on CVAT; None where it has none.
+
+    Args:
+        starts: the hashes made before, by what they are made of.
+    """
+    place = annotation.get("cvat_id")
+    shape = place.get("shape") if isinstance(place, Mapping) else None
+    if place is None or type(shape) is not int or not 0 <= shape < MOST_SHAPES:
+        return None
+    key = (annotation.get("task_name"), place.get("task"), "track" in place)  # keyframes are counted for themselves
+    start = starts.get(key)
+    if start is None:
+        start = starts[key] = hashlib.sha256(repr(key).encode()).digest()[:4]
+    return ObjectId(start + shape.to_bytes(8, "big"))
+
+
+def _hashed_id(annotation: Document, seen: dict[str, int]) -> ObjectId:
+    key = cvat_key(annotation)
+    content = repr((annotation.get("task_name"), key)) if key else json.dumps([annotation.get(n) for n in CONTENT])
+    seen[content] = seen.get(content, 0) + 1
+    return ObjectId(hashlib.sha256(f"{content}#{seen[content]}".encode()).digest()[:12])
 
 
 def cvat_key(annotation: Mapping[str, Any]) -> tuple[object, ...] | None:
@@ -42,8 +69,8 @@ def cvat_key(annotation: Mapping[str, Any]) -> tuple[object, ...] | None:
         return None
     task, track, shape = place.get("task"), place.get("track"), place.get("shape")
     if shape is not None:
-        return "cvat", task, track, shape
-    return None if track is None else ("cvat", task, track, None, place.get("frame"))
+        return "cvat", task, track is not None, shape
+    return None if track is None else ("cvat", task, track, "between", place.get("frame"))
 
 
 def keep_known_ids(documents: Sequence[Document], known: Mapping[Any, Document]) -> list[Document]:
@@ -51,7 +78,7 @@ def keep_known_ids(documents: Sequence[Document], known: Mapping[Any, Document])
 
     An annotation that was stored under another id (by a version of this lab that made ids otherwise) keeps it.
     """
-    if all(document["_id"] in known for document in documents):
+    if not known or all(document["_id"] in known for document in documents):
         return list(documents)
     taken = {document["_id"] for document in documents}
     ids = {key: number for number, old in known.items() if number not in taken and (key := cvat_key(old))}

@@ -101,7 +101,7 @@ def read_json(path: Path | str) -> Any:
         raise CacheError(
             f"{path} cannot be read ({error.strerror or error}); check what it is and who may read it"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number too long, nested too deep
         raise CacheError(f"{path} is not valid JSON ({error}); delete it and run the step that writes it") from error
 
 

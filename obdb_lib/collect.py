@@ -24,6 +24,8 @@ SAMPLE_MARK = "sample"
 """Field of a task document that the sample made; a task without it is never replaced by the sample."""
 BLANK_MARK = "blank"
 """Field of a task document that was made of a folder that nobody annotated."""
+IMAGE_FOLDERS = ("images", "JPEGImages")
+"""Where YOLO and VOC keep the images; frames are named without it."""
 SAMPLE_SIZES = {"default": DEFAULT_SIZE, "tiny": TINY_SIZE}
 
 
@@ -124,9 +126,15 @@ def collect_files(
         DatasetError: it holds no task.
     """
     path = Path(data).expanduser()
-    folder = path if path.is_dir() else path.parent
-    roots = [folder, *(Path(root).expanduser() for root in image_roots)]
+    roots = [*roots_of(path), *(Path(root).expanduser() for root in image_roots)]
+    folder = roots[0]
     return collect_result(store, str(path), detect_and_read(path, image_root=folder), roots, progress=progress)
+
+
+def roots_of(path: Path) -> list[Path]:
+    """Folders that images of a file or folder with annotations are looked for in: its own, and the usual ones in it."""
+    folder = path if path.is_dir() else path.parent
+    return [folder, *(folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir())]
 
 
 def collect_blank(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def read_detections(path: Path) -> pd.DataFrame:
         return table[_known_columns(table)]
     except FileNotFoundError as error:
         raise CacheError(f"{path} does not exist; run notebook 04 to make it") from error
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error) as error:
         raise CacheError(f"{path} is damaged ({error}); run notebook 04 to make it again") from error
 
 

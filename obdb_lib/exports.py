@@ -56,6 +56,7 @@ def export(
     *,
     parts: Mapping[str, str] | None = None,
     outlines: bool = True,
+    empty: bool = True,
     images: str = "none",
     frames: FrameStore | None = None,
     progress: Progress | None = None,
@@ -63,7 +64,7 @@ def export(
     """Write tasks, and put their images beside them where the format wants that.
 
     Args:
-        records, path, format_name, parts, outlines: see ``formats.write``.
+        records, path, format_name, parts, outlines, empty: see ``formats.write``.
         images: one of IMAGES, for ``yolo`` and ``voc``.
         frames: where the images lie; needed unless ``images`` is ``none``.
 
@@ -78,7 +79,7 @@ def export(
         raise FormatError(f"images={images!r} is not known; there are {', '.join(IMAGES)}")
     if images != "none" and format_name not in WITH_IMAGES:
         raise FormatError(f"{format_name} keeps no images beside its annotations; only yolo and voc do")
-    written = formats.write(records, path, format_name, parts=parts, outlines=outlines)
+    written = formats.write(records, path, format_name, parts=parts, outlines=outlines, empty=empty)
     if images == "none":
         return written
     missing = _place_images(image_files(records, format_name), written.path, images, frames, progress)

@@ -25,7 +25,7 @@ from obdb_lib.boxes import FloatArray
 from obdb_lib.cache import atomic_writer, content_hash, logger, write_note
 from obdb_lib.errors import FrameError
 from obdb_lib.frames import FrameStore
-from obdb_lib.images import UNREADABLE
+from obdb_lib.images import UNREADABLE, open_image
 from obdb_lib.progress import Progress, track
 from obdb_lib.records import Problem
 
@@ -187,7 +187,7 @@ def grey_picture(frames: FrameStore, name: str) -> tuple[tuple[int, int], Grey]:
     """
     path = frames.path(name)
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             width, height = image.size
             image.draft("L", (SIDE, SIDE))  # JPEG alone; the coder reduces by 2, 4 or 8
             upright = ImageOps.exif_transpose(image)

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from obdb_lib.errors import FrameError
-from obdb_lib.images import ORIENTATION, UNREADABLE
+from obdb_lib.images import ORIENTATION, UNREADABLE, open_image
 
+LONGEST_PATH = 4096
+"""Characters of a frame's name; Linux has no longer paths (PATH_MAX)."""
 _OF_BYTES = re.compile(r" <_io\.BytesIO object at \w+>")
 """Pillow's name for the bytes it was given: an address that says nothing and differs at every run."""
 
@@ -38,13 +40,15 @@ class FrameStore:
         """
         if img_path in self._found:
             return self._found[img_path]
+        if len(img_path) > LONGEST_PATH:
+            raise FrameError(f"image {img_path[:60]!r}... was not found: its name has {len(img_path):,} characters")
         parts = PurePosixPath(img_path.replace("\\", "/")).parts
         # Never out of the roots: "//" is a root of its own in POSIX, and joining it would begin anew there.
         parts = tuple(part for part in parts if part not in ("/", "//", "..", "."))
         for start in range(len(parts)):
             for root in self.roots:
                 candidate = root.joinpath(*parts[start:])
-                if candidate.is_file():
+                if _is_file(candidate):
                     self._found[img_path] = candidate
                     return candidate
         looked = ", ".join(str(root) for root in self.roots) or "no image root at all"
@@ -75,6 +79,13 @@ class FrameStore:
             except FrameError:
                 absent.append(img_path)
         return absent
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or with a NUL
+        return False
 
 
 def frames_below(folder: Path | str) -> list[str]:
@@ -109,7 +120,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     Raises:
         one of images.UNREADABLE: not an image, or cut off.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(io.BytesIO(data)) as image:
         fast = _decode_plain(image, data)
         if fast is not None:
             return fast

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import IO
 
@@ -16,15 +17,34 @@ ORIENTATION = 0x0112
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+"""What is opened as an image, whatever a file is called; Pillow knows others that start programs (EPS)."""
+
+
+def open_image(file: Path | IO[bytes]) -> Image.Image:
+    """The image, not decoded yet.
+
+    Raises:
+        one of UNREADABLE: none of FORMATS, damaged, or declared so large that decoding it would fill the memory.
+    """
+    try:
+        return Image.open(file, formats=FORMATS)
+    except (EOFError, struct.error, IndexError, KeyError, TypeError, zlib.error) as error:
+        raise OSError(f"the image is damaged ({error})") from error
+
+
 def upright_size(file: Path | IO[bytes]) -> tuple[int, int]:
     """(width, height) in pixels.
 
     Raises:
         one of UNREADABLE: not an image that can be read.
     """
-    with Image.open(file) as image:
+    with open_image(file) as image:
         width, height = image.size
-        turned = image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE
+        try:
+            turned = image.getexif().get(ORIENTATION, 1) in _ON_ITS_SIDE
+        except (EOFError, struct.error, IndexError, KeyError, TypeError, zlib.error) as error:
+            raise OSError(f"the image is damaged ({error})") from error
     return (height, width) if turned else (width, height)
 
 
@@ -38,7 +58,7 @@ def whole_size(content: bytes) -> tuple[int, int]:
         one of UNREADABLE: not an image, or cut off.
     """
     size = upright_size(io.BytesIO(content))
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(io.BytesIO(content)) as image:
         try:
             if image.format == "PNG":
                 image.verify()  # goes through all chunks and their check sums

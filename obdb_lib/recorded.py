@@ -22,6 +22,7 @@ import pandas as pd
 
 from obdb_lib.cache import atomic_writer
 from obdb_lib.candidates import MISSING
+from obdb_lib.cells import guarded, unguarded
 from obdb_lib.decision_log import UNDO, fold
 from obdb_lib.errors import ReviewError
 from obdb_lib.frame_matching import flat_boxes, match_frames
@@ -104,7 +105,10 @@ def write_decisions(path: Path, suggestions: Sequence[Document], decisions: Mapp
     if path.suffix == ".json":
         text = json.dumps(rows, indent=1, ensure_ascii=False)
     elif path.suffix == ".csv":
-        text = pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False)
+        safe = [
+            {key: guarded(value) if isinstance(value, str) else value for key, value in row.items()} for row in rows
+        ]
+        text = pd.DataFrame(safe, columns=list(COLUMNS)).to_csv(index=False)
     else:
         raise ReviewError(f"decisions are written as .csv or .json; got {path.name!r}")
     with atomic_writer(path, "w") as file:
@@ -141,13 +145,13 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".csv":
             rows = csv.DictReader(io.StringIO(text, newline=""))
-            return [(f"line {rows.line_num}", {str(key): row[key] for key in row}) for row in rows]
+            return [(f"line {rows.line_num}", {str(key): _unguarded(row[key]) for key in row}) for row in rows]
         found = json.loads(text)
     except FileNotFoundError as error:
         raise ReviewError(
             f"there is no file {path} to take decisions from; give the path of a .json or .csv"
         ) from error
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ReviewError(f"{path} cannot be read as decisions ({error}); it should be JSON or CSV") from error
     found = found.get("decisions") if isinstance(found, dict) else found
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -155,6 +159,10 @@ def _records(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
             f"{path} should hold a list of records, by itself or under 'decisions'; it holds something else"
         )
     return [(f"record {number}", one) for number, one in enumerate(found, 1)]
+
+
+def _unguarded(cell: Any) -> Any:
+    return unguarded(cell) if isinstance(cell, str) else cell
 
 
 def _checked(where: str, record: Mapping[str, Any]) -> RecordedDecision:

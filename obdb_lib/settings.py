@@ -119,7 +119,7 @@ class Settings(SettingsModel):
             raise SettingsError(
                 f"settings file {path} cannot be read ({error.strerror}); settings.example.json is a start"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, a number too long, nested too deep
             raise SettingsError(
                 f"settings file {path} is not valid JSON ({error}); mend it, or start again from settings.example.json"
             ) from error

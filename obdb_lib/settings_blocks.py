@@ -178,13 +178,13 @@ def load_hyperparameters(path: Path | str) -> Hyperparameters:
     """
     try:
         return Hyperparameters.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"hyperparameters {path} cannot be read: {error}") from error
-    except ValidationError as error:
+    except ValidationError as error:  # a ValueError, too
         raise SettingsError(
             f"hyperparameters {path}:\n"
             + "\n".join(f"- {line}" for line in mistake_lines(error, {"": Hyperparameters.model_fields}))
         ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"hyperparameters {path} cannot be read: {error}") from error
 
 
 def save_hyperparameters(path: Path | str, values: Hyperparameters) -> None:

@@ -11,35 +11,42 @@ last, and without it readers of this lab do not see the rest.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import bson
 from bson import ObjectId
 from bson.errors import BSONError
-from pymongo import ReplaceOne, WriteConcern
-from pymongo.database import Database
-from pymongo.errors import BulkWriteError
 
 from obdb_lib.box_ids import keep_known_ids, with_ids
+from obdb_lib.collector import cycles_later
 from obdb_lib.errors import StoreError
 from obdb_lib.mongo import lease
 from obdb_lib.records import Document, TaskRecord
+from obdb_lib.roll_forward import (
+    BULK,
+    Db,
+    NewVersion,
+    commit,
+    replace_task,
+    roll_forward,
+    stage,
+    state_of,
+    unhurried,
+    without_id,
+    write_unseen,
+)
 from obdb_lib.task_change import ADDED, CHANGED, REMOVED, UNCHANGED, FrameChange, TaskChange, compare_frames
 
+__all__ = ["BULK", "Import", "put_task", "read_whole", "remove_task", "settle"]
 logger = logging.getLogger(__name__)
 
-BULK = 5000
-"""Documents per request: large enough for speed, small enough to stay far below MongoDB's 48 MB message limit."""
 READ_TRIES = 50
 """How often a reader reads a task again that was changed under its eyes; it was whole each time in between."""
-DUPLICATE_KEY = 11000
 
-Db = Database[Document]
-Renew = Callable[[], None]
 T = TypeVar("T")
 
 
@@ -58,29 +65,41 @@ def put_task(db: Db, record: TaskRecord, job: Import) -> TaskChange:
         StoreError: a document cannot be stored (a number beyond 64 bits), or another process holds the task.
     """
     name = record.name
-    with lease(db.import_locks, name, job.number) as renew:
-        state = _state(db, name)
-        _roll_forward(db, state, renew)
+    with _storable(name), lease(db.import_locks, name, job.number) as renew:
+        state = state_of(db, name)
+        roll_forward(db, state, renew)
         if job.change is not None and state.get("import_id") == job.number:
             return job.change  # a second try, after the answer to the first was lost
-        old = _stored(db, name)
-        new = _compare(old, record)
+        with cycles_later():
+            old = _stored(db, name)
+            new = _compare(old, record)
         job.change = new.change
         if not old.visible or new.put or new.gone or new.frames:
-            write = _stage if old.visible else _write_unseen
-            parts = write(db, name, new, job.number, renew)
-            _commit(db, {"_id": name, "import_id": job.number, "parts": parts, "task": new.task}, renew)
-            _roll_forward(db, _state(db, name), renew)
-        elif [_without_id(task) for task in old.tasks] != [new.task]:
-            _replace_task(db, name, new.task)
+            write = stage if old.visible else write_unseen
+            parts = write(unhurried(db), name, new, job.number, renew)
+            commit(db, {"_id": name, "import_id": job.number, "parts": parts, "task": new.task}, renew)
+            roll_forward(db, state_of(db, name), renew)
+        elif [without_id(task) for task in old.tasks] != [new.task]:
+            replace_task(db, name, new.task)
         return new.change
+
+
+@contextmanager
+def _storable(name: str) -> Iterator[None]:
+    """Tells a value that MongoDB has no form for; none is met after an import is decided, so nothing is half done."""
+    try:
+        yield
+    except (BSONError, OverflowError) as error:
+        raise StoreError(
+            f"task {name!r} cannot be stored: {error}. Nothing was changed; correct that value in its source"
+        ) from error
 
 
 def remove_task(db: Db, name: str, job: Import) -> TaskChange | None:
     """Take a task out, whole; None when there was none."""
     with lease(db.import_locks, name, job.number) as renew:
-        state = _state(db, name)
-        _roll_forward(db, state, renew)
+        state = state_of(db, name)
+        roll_forward(db, state, renew)
         if job.change is not None and state.get("import_id") == job.number:
             return job.change
         old = _stored(db, name)
@@ -88,8 +107,8 @@ def remove_task(db: Db, name: str, job: Import) -> TaskChange | None:
             return None
         frames, boxes = compare_frames(old.meta, {"frames": []}), tuple(map(str, old.boxes))
         job.change = TaskChange(name, REMOVED, 0, 0, frames_removed=frames.removed, boxes_removed=boxes)
-        _commit(db, {"_id": name, "import_id": job.number, "parts": 0, "task": None}, renew)
-        _roll_forward(db, _state(db, name), renew)
+        commit(db, {"_id": name, "import_id": job.number, "parts": 0, "task": None}, renew)
+        roll_forward(db, state_of(db, name), renew)
         return job.change
 
 
@@ -101,10 +120,10 @@ def settle(db: Db, names: Collection[str] | None = None) -> None:
     which = {"pending": True} | ({} if names is None else {"_id": {"$in": list(names)}})
     for found in list(db.import_states.find(which, {"_id": 1})):
         with lease(db.import_locks, found["_id"], ObjectId()) as renew:
-            state = _state(db, found["_id"])
+            state = state_of(db, found["_id"])
             if state.get("pending"):
                 logger.info("finishing the import of task %r", found["_id"])
-            _roll_forward(db, state, renew)
+            roll_forward(db, state, renew)
 
 
 def read_whole(
@@ -153,35 +172,17 @@ class _Stored:
         return bool(self.tasks) and not any(task.get("importing") for task in self.tasks)
 
 
-@dataclass(frozen=True)
-class _New:
-    """What is to be written: changed and new annotations, ids that go, and the other two documents."""
-
-    put: list[Document]
-    fresh: set[Any]
-    gone: list[Any]
-    meta: Document
-    frames: FrameChange
-    task: Document
-    change: TaskChange
-
-
 def _stored(db: Db, name: str) -> _Stored:
     metas = list(db.meta.find({"task_name": name}))
     boxes = {box["_id"]: box for box in db.annotation_data.find({"task_name": name})}
     return _Stored(list(db.tasks.find({"name": name})), metas[0] if metas else None, len(metas), boxes)
 
 
-def _compare(old: _Stored, record: TaskRecord) -> _New:
+def _compare(old: _Stored, record: TaskRecord) -> NewVersion:
     name = record.name
-    try:
-        boxes = {box["_id"]: box for box in keep_known_ids(with_ids(record.annotations), old.boxes)}
-        put = [box for number, box in boxes.items() if not _same(box, old.boxes.get(number))]
-        meta, task = _without_id(_as_stored(record.meta)), _without_id(_as_stored(record.task))
-    except (BSONError, OverflowError) as error:
-        raise StoreError(
-            f"task {name!r} cannot be stored: {error}. Nothing was changed; correct that value in its source"
-        ) from error
+    boxes = {box["_id"]: box for box in keep_known_ids(with_ids(record.annotations), old.boxes)}
+    put = [box for number, box in boxes.items() if not _same(box, old.boxes.get(number))]
+    meta, task = without_id(_as_stored(record.meta)), without_id(_as_stored(record.task))
     fresh = {box["_id"] for box in put if box["_id"] not in old.boxes}
     gone = [number for number in old.boxes if number not in boxes]
     seen = old.tasks != []
@@ -199,12 +200,16 @@ def _compare(old: _Stored, record: TaskRecord) -> _New:
     )
     if old.metas > 1:  # of a mongoimport that ran twice
         frames = FrameChange(frames.added, frames.changed, frames.removed, other=True)
-    return _New(put, fresh, gone, meta, frames, task, change)
+    return NewVersion(put, fresh, gone, meta, frames, task, change)
 
 
 def _same(new: Document, old: Document | None) -> bool:
-    # Tuples and the like come back as lists; only where the first look says no, the second one is paid for.
-    return old is not None and (new == old or _as_stored(new) == old)
+    """Whether storing ``new`` would change ``old``; tuples and the like are compared as the lists they come back as."""
+    if old is None or len(new) != len(old):
+        return False
+    return new == old or all(
+        key in old and (value == old[key] or _as_stored({key: value})[key] == old[key]) for key, value in new.items()
+    )
 
 
 def _as_stored(document: Document) -> Document:
@@ -214,114 +219,3 @@ def _as_stored(document: Document) -> Document:
 
 def _texts(ids: Sequence[Any]) -> tuple[str, ...]:
     return tuple(map(str, ids))
-
-
-# -- writing -------------------------------------------------------------------------------------------------------
-
-
-def _write_unseen(db: Db, name: str, new: _New, number: ObjectId, renew: Renew) -> int:
-    """In place, without parts that wait: the task's own document comes last, and before it nobody sees the rest."""
-    for part in _parts(new.put):
-        renew()
-        _insert(db, part, new.fresh)
-    for ids in _parts(new.gone):
-        renew()
-        db.annotation_data.delete_many({"_id": {"$in": ids}, "task_name": name})
-    renew()
-    _replace_meta(db, name, new.meta)
-    return 0
-
-
-def _insert(db: Db, documents: Sequence[Document], fresh: Collection[Any]) -> None:
-    known = [document for document in documents if document["_id"] not in fresh]
-    try:
-        db.annotation_data.insert_many([d for d in documents if d["_id"] in fresh], ordered=False) if fresh else None
-    except BulkWriteError as error:
-        failed = error.details["writeErrors"]
-        if any(one["code"] != DUPLICATE_KEY for one in failed):
-            raise
-        known += [one["op"] for one in failed]  # there already, under another task's name
-    if known:
-        db.annotation_data.bulk_write([ReplaceOne({"_id": d["_id"]}, d, upsert=True) for d in known], ordered=False)
-
-
-def _stage(db: Db, name: str, new: _New, number: ObjectId, renew: Renew) -> int:
-    """Write down all that is to change; returns the number of parts with annotations."""
-    staging = db.import_staging
-    staging.delete_many({"task": name})  # what an import left that was killed before it was decided
-    place = {"task": name, "import": number}
-    parts = 0
-    for documents in _parts(new.put):
-        renew()
-        staging.insert_many([{**place, "part": parts, "put": document} for document in documents], ordered=False)
-        parts += 1
-    for ids in _parts(new.gone):
-        renew()
-        staging.insert_one({**place, "gone": ids})
-    if new.frames:
-        staging.insert_one({**place, "meta": new.meta})
-    return parts
-
-
-def _commit(db: Db, state: Document, renew: Renew) -> None:
-    """The moment from which on the new version counts."""
-    renew()
-    db.import_states.replace_one({"_id": state["_id"]}, {**state, "pending": True}, upsert=True)
-
-
-def _roll_forward(db: Db, state: Document, renew: Renew) -> None:
-    """Carry out what was decided; every step may have been done before."""
-    if not state.get("pending"):
-        return
-    name, mine, staging = state["_id"], {"import": state["import_id"]}, db.import_staging
-    if state["task"] is None:
-        for collection, key in ((db.tasks, "name"), (db.meta, "task_name"), (db.annotation_data, "task_name")):
-            renew()
-            collection.delete_many({key: name})
-    else:
-        into = {"into": "annotation_data", "on": "_id", "whenMatched": "replace", "whenNotMatched": "insert"}
-        for part in range(state["parts"]):
-            renew()
-            chosen = {"$match": {**mine, "part": part}}
-            staging.aggregate([chosen, {"$replaceRoot": {"newRoot": "$put"}}, {"$merge": into}])
-        for gone in staging.find({**mine, "gone": {"$exists": True}}):
-            renew()
-            db.annotation_data.delete_many({"_id": {"$in": gone["gone"]}, "task_name": name})
-        meta = staging.find_one({**mine, "meta": {"$exists": True}})
-        renew()
-        if meta is not None:
-            _replace_meta(db, name, meta["meta"])
-        _replace_task(db, name, state["task"])
-    # The staging goes first: who comes after a kill in between finds nothing left to move, and closes the import.
-    staging.with_options(write_concern=WriteConcern(w=1, j=False)).delete_many(mine)
-    db.import_states.update_one(
-        {"_id": name, "import_id": state["import_id"]}, {"$set": {"pending": False, "task": None}}
-    )
-
-
-def _state(db: Db, name: str) -> Document:
-    return db.import_states.find_one({"_id": name}) or {"_id": name}
-
-
-def _replace_meta(db: Db, name: str, meta: Document) -> None:
-    db.meta.replace_one({"_id": _identity(name)}, meta, upsert=True)
-    db.meta.delete_many({"task_name": name, "_id": {"$ne": _identity(name)}})
-
-
-def _replace_task(db: Db, name: str, task: Document) -> None:
-    db.tasks.replace_one({"_id": _identity(name)}, task, upsert=True)
-    db.tasks.delete_many({"name": name, "_id": {"$ne": _identity(name)}})
-
-
-def _identity(name: str) -> ObjectId:
-    """Made of the name, so that no race can make two of one; documents of mongoimport have ids of their own."""
-    return ObjectId(hashlib.sha256(name.encode()).hexdigest()[:24])
-
-
-def _parts(items: Sequence[T]) -> Iterator[list[T]]:
-    for start in range(0, len(items), BULK):
-        yield list(items[start : start + BULK])
-
-
-def _without_id(document: Document) -> Document:
-    return {key: value for key, value in document.items() if key != "_id"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from obdb_lib.formats._turned import turned_box
 from obdb_lib.records import ReadResult, TaskRecord, make_annotation, make_task
 
 SHARED_DATA = paths.PROJECT_ROOT.parent / "shared" / "data"
+FUZZ = "OBDB_FUZZ_EXAMPLES"
+"""Environment variable: examples of every property test of the formats, for a long run (default: a few)."""
 CLASSES = ("Dandelion", "Fat hen")
 WIDTH, HEIGHT = 640, 480
 
@@ -22,6 +25,11 @@ names = st.text(
 )
 hundredths_x = st.integers(0, (WIDTH - 2) * 100)
 hundredths_y = st.integers(0, (HEIGHT - 2) * 100)
+
+
+def examples(usual: int) -> int:
+    """How many examples a property test draws."""
+    return int(os.environ.get(FUZZ) or usual)
 
 
 def small_task(name: str = "field 1", *, updated: str | None = None) -> TaskRecord:

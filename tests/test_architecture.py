@@ -14,11 +14,11 @@ from tests.conftest import PROJECT
 ROWS: list[tuple[str, ...]] = [
     (
         *("errors", "paths", "progress", "cache", "naming", "records", "settings", "boxes", "stages", "images"),
-        *("frame_matching", "task_change", "cells"),
+        *("frame_matching", "task_change", "collector", "cells"),
         *("variants", "settings_mistakes", "settings_blocks"),
         *("balance", "balance_problem", "balance_search", "balance_bounds"),
     ),
-    ("box_ids", "mongo", "mongod", "snapshots", "whole_tasks", "store", "formats", "sample"),
+    ("box_ids", "mongo", "mongod", "snapshots", "roll_forward", "whole_tasks", "store", "formats", "sample"),
     ("frames", "weights", "networks", "crops", "vector_store", "augmentation", "dataset", "collect", "exports"),
     (
         *("embedders", "flow", "embeddings", "own_vectors", "embedder_choice"),
@@ -62,7 +62,7 @@ ROOM_ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 WIDGETS_MAY_IMPORT = {"boxes", "cache", "errors", "progress", "review", "split_draft", "splits"}
 FRONT_END = {"widgets", "IPython", "ipywidgets", "anywidget", "jscatter", "notebook", "jupyterlab"}
 ONLY_DOOR = {
-    "pymongo": {"store", "mongo", "whole_tasks"},
+    "pymongo": {"store", "mongo", "roll_forward"},
     "sherpa": {"sherpa_door"},
     "cvat_sdk": {"cvat"},
     "requests": set(),

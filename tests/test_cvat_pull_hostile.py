@@ -19,6 +19,7 @@ from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
 from tests.cvat_server.answers import Answer
 from tests.cvat_server.helpers import log_in
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 from tests.test_cvat_pull import draw, make_cvat_task
 
 TOO_LONG = ("x" * 300 + ".png", "ü" * 200 + "/evil.png")
@@ -179,7 +180,7 @@ def test_ten_thousand_digits(server: StandIn, client: CvatClient, store: Store, 
     make_cvat_task(client, tmp_path, "T", "a.png")
     body = json.dumps({"shapes": [{**SHAPE, "points": [1, 1, 9, "X"]}]}).replace('"X"', LONG).encode()
     answer(server, "annotations", body, times=3)
-    with pytest.raises(CvatError, match="no JSON"):
+    with pytest.raises(CvatError, match="has not the form"):
         pull_into(store, client, jobs="all")
     assert store.task_names() == []
 

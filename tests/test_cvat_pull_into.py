@@ -21,6 +21,7 @@ from obdb_lib.progress import Task
 from obdb_lib.store import Store
 from tests.cvat_server import Fault, StandIn
 from tests.cvat_server.helpers import PASSWORD, log_in, make_images
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 from tests.test_cvat_pull import complete, draw, make_cvat_task
 
 
@@ -383,22 +384,22 @@ def test_several_tasks_at_once_and_no_more(
 ) -> None:
     for number in range(6):
         draw(client, make_cvat_task(client, tmp_path / str(number), f"T{number}", "a.png"), {"points": [1, 1, 9, 9]})
-    asked, running, most = CvatClient.annotations, 0, 0
+    asked, running, most = CvatClient.annotations_json, 0, 0
     lock, together = threading.Lock(), threading.Barrier(3)
 
-    def annotations(self: CvatClient, task_id: int) -> dict[str, Any]:
+    def annotations(self: CvatClient, number: int, of: str = "tasks") -> bytes:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         together.wait(20)  # breaks unless three ask at once
         try:
-            return asked(self, task_id)
+            return asked(self, number, of)
         finally:
             with lock:
                 running -= 1
 
-    monkeypatch.setattr(CvatClient, "annotations", annotations)
+    monkeypatch.setattr(CvatClient, "annotations_json", annotations)
     progress = Recorder()
     summary = pull_into(store, client, jobs="all", workers=3, image_root=tmp_path / "down", progress=progress)
     assert most == 3

@@ -8,6 +8,7 @@ import pytest
 
 from obdb_lib import formats
 from obdb_lib.cli import convert
+from obdb_lib.collect import collect_files
 from obdb_lib.errors import FormatError, StoreError
 from obdb_lib.exports import export, parts_of, stored_tasks
 from obdb_lib.formats import detect_and_read
@@ -71,6 +72,18 @@ def test_images_beside_voc(tmp_path: Path, images: str) -> None:
     assert any("image not found" in problem.what for problem in written.problems)
 
 
+@pytest.mark.parametrize("format_name", ["yolo", "voc"])
+def test_images_of_an_exported_folder_are_found_again(store: Store, tmp_path: Path, format_name: str) -> None:
+    records = [task(NAMES[0], boxes={0: [("Fat hen", [1.0, 2, 30, 40])]})]
+    root = write_frames(tmp_path / "pictures", records)
+    export(records, tmp_path / "out", format_name, images="copy", frames=FrameStore([root]))
+    collected = collect_files(store, tmp_path / "out")
+    assert collected.problems == []
+    assert collected.counts == {"tasks": 1, "frames": 3, "annotations": 1}
+    (first, *_) = (str(frame["name"]) for frame in records[0].meta["frames"])
+    assert (FrameStore(collected.roots).load(first) == FrameStore([root]).load(first)).all()
+
+
 def test_images_only_where_the_format_has_them(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="coco keeps no images"):
         export([small_task()], tmp_path / "x.json", "coco", images="copy")
@@ -103,6 +116,8 @@ def test_convert_tells_what_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "v"), "--to", "voc"]) == 0
     assert "VOC: 1 outlines are written as the boxes around them" in capsys.readouterr().err
     assert convert.main([str(tmp_path / "in"), str(tmp_path / "v"), "--to", "voc"]) == 3
+    assert convert.main([str(tmp_path / "in"), str(tmp_path / "t.pkl"), "--to", "pickle", "--drop-empty"]) == 0
+    assert totals(detect_and_read(tmp_path / "t.pkl")) == (1, 2, 3)
 
 
 def test_convert_out_of_the_store_and_into_it(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from obdb_lib.errors import FormatError, PickleRefusedError
 from obdb_lib.formats import coco, cvat_xml, detect_and_read, mongoexport
 from obdb_lib.records import ReadResult
-from tests.formats_helpers import said, small_task, totals, upstream_row, upstream_table, write
+from tests.formats_helpers import examples, said, small_task, totals, upstream_row, upstream_table, write
 
 WRITERS = {"annotations.json": coco.write, "export.xml": cvat_xml.write}
 
@@ -131,7 +131,7 @@ def test_refused_pickle_in_a_folder_is_not_passed_over(tmp_path: Path) -> None:
         detect_and_read(tmp_path)
 
 
-EXAMPLES = 150
+EXAMPLES = examples(100)
 SUFFIXES = ["x.json", "x.xml", "x.pkl", "annotation_data.json", "tasks.jsonl", "meta.json.gz", "x.bin"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(10**400),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ def test_yolo_as_others_lay_it_out(tmp_path: Path, yaml: str) -> None:
     write(tmp_path / "list.txt", "./images/a.png\nimages/b.png\n")
     assert totals(detect_and_read(tmp_path)) == (1, 2, 1)
     assert totals(detect_and_read(tmp_path / "data.yaml")) == (1, 2, 1)
+
+
+def test_a_frames_csv_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    data_set(tmp_path, "1 .5 .5 .1 .1")
+    write(tmp_path / "frames.csv", "frame,time\n1,0.5\n")
+    result = detect_and_read(tmp_path)
+    assert totals(result) == (1, 1, 1)
+    assert said(result, "frames.csv: not used")
 
 
 def test_darknet_with_labels_beside_the_images(tmp_path: Path) -> None:
@@ -278,3 +287,45 @@ def test_parquet_without_its_columns_or_too_large(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("obdb_lib.formats._parquet_rows.MAX_BYTES", 10)
     with pytest.raises(FormatError, match="holds more than 10 bytes"):
         detect_and_read(tmp_path)
+
+
+def test_yolo_with_a_folder_a_part(tmp_path: Path) -> None:
+    """As Roboflow lays it out: the parts beside each other, named from a folder that is not there."""
+    for part, key in (("train", 0), ("valid", 1)):
+        picture(tmp_path / part / "images" / f"{part}.png")
+        (tmp_path / part / "labels").mkdir()
+        write(tmp_path / part / "labels" / f"{part}.txt", f"{key} .5 .5 .1 .1")
+    write(
+        tmp_path / "data.yaml",
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnames: [crop, weed]",
+    )
+    result = detect_and_read(tmp_path)
+    assert {(task.name, task.annotations[0]["object_class"]) for task in result.tasks} == {
+        ("train/images", "crop"),
+        ("valid/images", "weed"),
+    }
+    assert said(result, "test: '../test/images' is not in the data set's folder")
+
+
+@pytest.mark.parametrize(
+    ("format_names", "read", "left"),
+    [
+        (("mongoexport", "parquet", "yolo"), "mongoexport", ["Parquet", "YOLO"]),
+        (("parquet", "coco", "yolo", "voc"), "parquet", ["COCO", "YOLO", "VOC"]),
+        (("coco", "yolo", "voc", "pickle"), "coco", ["YOLO", "VOC", "pickle"]),
+        (("yolo", "voc", "pickle"), "yolo", ["VOC", "pickle"]),
+        (("voc", "pickle"), "voc", ["pickle"]),
+    ],
+)
+def test_of_several_formats_one_is_read_and_the_others_are_told(
+    tmp_path: Path, format_names: tuple[str, ...], read: str, left: list[str]
+) -> None:
+    files = {"coco": "annotations.json", "parquet": "t.parquet", "pickle": "t.pkl"}
+    mixed = tmp_path / "mixed"
+    for name in format_names:
+        path = formats.write([small_task(name)], tmp_path / name / files.get(name, "all"), name).path
+        shutil.copytree(path if path.is_dir() else path.parent, mixed, dirs_exist_ok=True)
+    result = detect_and_read(mixed)
+    assert [task.name for task in result.tasks] == [read]
+    told = said(result, "not read: ")
+    assert [one.split("not read: ")[1].split(",")[0] for one in told] == left

@@ -7,6 +7,7 @@ import functools
 import operator
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import types
@@ -17,11 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from obdb_lib.errors import FormatError, PickleRefusedError
 from obdb_lib.formats import upstream_pickle
 from obdb_lib.formats._table_pickle import ALLOWED, load_table
-from tests.formats_helpers import VIDEO, said, totals, upstream_row, upstream_table, write
+from obdb_lib.formats._table_pickle_writer import table_pickle
+from tests.formats_helpers import VIDEO, examples, said, small_task, totals, upstream_row, upstream_table, write
 
 
 def pickled(folder: Path, rows: list[dict[str, Any]], protocol: int = 4) -> Path:
@@ -221,3 +225,78 @@ def test_the_allowlist_holds_nothing_that_can_act() -> None:
     for (module, name), stands_for in ALLOWED.items():
         inert = stands_for is slice or stands_for.__module__ == "obdb_lib.formats._table_pickle"
         assert inert, f"{module}.{name} stands for {stands_for}"
+
+
+NAMES_OF_2021 = {
+    *("pandas.core.frame DataFrame", "pandas.core.internals.managers BlockManager"),
+    *("pandas._libs.internals _unpickle_block", "pandas.core.indexes.base _new_Index"),
+    *("pandas.core.indexes.base Index", "pandas.core.indexes.range RangeIndex"),
+    *("numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype", "builtins slice"),
+}
+"""What upstream's own files name: the pandas and numpy of 2021 have all of these, and those of today still do."""
+
+
+def names_in(data: bytes) -> set[str]:
+    """``module name`` of everything that a pickle asks for (STACK_GLOBAL takes the two texts before it)."""
+    texts: list[str] = []
+    memo: list[str] = []
+    found = set()
+    for opcode, argument, _ in pickletools.genops(data):
+        if "UNICODE" in opcode.name:
+            texts.append(str(argument))
+        elif opcode.name == "MEMOIZE":
+            memo.append(texts[-1] if texts else "")
+        elif opcode.name == "STACK_GLOBAL":
+            found.add(" ".join(texts[-2:]))
+    return found
+
+
+def test_the_written_table_asks_for_nothing_that_the_pandas_of_2021_lacks(tmp_path: Path) -> None:
+    upstream_pickle.write([small_task()], tmp_path / "t.pkl")
+    assert names_in((tmp_path / "t.pkl").read_bytes()) == NAMES_OF_2021
+
+
+columns = st.one_of(
+    st.lists(st.integers(-(2**62), 2**62), min_size=3, max_size=3),
+    st.lists(st.floats(allow_nan=False), min_size=3, max_size=3),
+    st.lists(st.text(st.characters(codec="utf-8")), min_size=3, max_size=3),
+    st.lists(st.lists(st.lists(st.floats(allow_nan=False), max_size=4), max_size=2), min_size=3, max_size=3),
+    st.lists(st.none() | st.booleans() | st.integers(-9, 9), min_size=3, max_size=3),
+)
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=5), columns, min_size=1, max_size=5))
+def test_pandas_and_the_restricted_reader_see_the_table_that_was_written(table: dict[str, list[Any]]) -> None:
+    data = table_pickle(table)
+    frame = pickle.loads(data)
+    assert list(frame.columns) == list(table)
+    assert {name: frame[name].tolist() for name in table} == table
+    assert load_table(data, Path("x")) == table
+    assert frame.iloc[::-1].reset_index(drop=True).shape == (3, len(table)), "the table can be worked with"
+
+
+def test_frames_without_annotations_can_be_left_out_as_upstream_does(tmp_path: Path) -> None:
+    told = upstream_pickle.write([small_task()], tmp_path / "t.pkl", empty=False, prefix="/data/")
+    assert pd.read_pickle(tmp_path / "t.pkl")["img_path"].tolist() == ["/data/a/0.png", "/data/a/2.png"]
+    assert any("1 frames without annotations were left out" in problem.what for problem in told)
+    told = upstream_pickle.write([small_task()], tmp_path / "all.pkl")
+    assert any("1 frames without annotations are rows with empty lists" in problem.what for problem in told)
+
+
+@pytest.mark.parametrize(
+    ("points", "kept"),
+    [
+        ([100.0, 100.0, 150.0, 100.0, 120.0, 160.0], True),
+        ([100.0, 100.0, 150.0, 100.0, 120.0, 190.0], False),
+        ([100.0, 100.0, 150.0, 160.0], False),
+        ([float("nan")] * 6, False),
+    ],
+    ids=["of this box", "of another", "a box", "no numbers"],
+)
+def test_outlines_are_read_where_each_box_has_its_own(tmp_path: Path, points: list[float], kept: bool) -> None:
+    row = upstream_row(bboxes=[[100.0, 100.0, 150.0, 160.0]], labels=["a"], shape_types=["polygon"], points=[points])
+    (one,) = upstream_pickle.read(pickled(tmp_path, [row])).tasks[0].annotations
+    assert (one["shape_types"] == "polygon") == kept
+    assert one["points"] == (points if kept else [100.0, 100.0, 150.0, 160.0])
+    assert one.get("upstream_shape_types") == (None if kept else "polygon")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +19,16 @@ from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from obdb_lib import whole_tasks
+from obdb_lib import roll_forward, whole_tasks
 from obdb_lib.box_ids import with_ids
+from obdb_lib.cache import read_json
 from obdb_lib.errors import StoreError
 from obdb_lib.mongo import lease
 from obdb_lib.records import Document, TaskRecord
 from obdb_lib.store import Store
+from tests.conftest import PROJECT
 from tests.helpers import task
+from tests.one_database import emptied_store, one_database  # noqa: F401 - fixtures
 
 WRITES = ("insert_many", "insert_one", "bulk_write", "replace_one", "update_one", "delete_many", "aggregate")
 STAYS, MOVES, GOES = ("Fat hen", [1, 2, 30, 40]), ("Fat hen", [5, 5, 25, 30]), ("Dandelion", [40, 10, 70, 50])
@@ -199,12 +209,32 @@ def test_only_what_differs_is_written(store: Store, breaker: Any) -> None:
 
 
 def test_many_boxes_go_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_tasks, "BULK", 7)
+    monkeypatch.setattr(roll_forward, "BULK", 7)
+    monkeypatch.setattr(roll_forward, "PACK", 6)
+    monkeypatch.setattr(roll_forward, "PACK_BYTES", 1500)  # of some four boxes
     first = task(boxes={0: [("Fat hen", [i, 1, i + 5, 9]) for i in range(40)]})
     second = task(boxes={0: [("Fat hen", [i, 1, i + 5, 9]) for i in range(20, 60)]})
     for record in (first, second):
         store.put_tasks([record])
         assert seen(store) == content(record)
+
+
+def test_a_first_import_that_broke_off_is_gone_on_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes without a task, as a kill leaves them: some stay, some were moved meanwhile, some went, some are new."""
+    monkeypatch.setattr(roll_forward, "BULK", 4)
+
+    def drawn(numbers: range, moved: range) -> TaskRecord:
+        record = task(boxes={0: [("Fat hen", [i + (i in moved), 1, i + 9, 9]) for i in numbers]})
+        for number, box in zip(numbers, record.annotations, strict=True):
+            box["cvat_id"] = {"task": 7, "frame": 0, "shape": number}
+        return record
+
+    store.put_tasks([drawn(range(20), range(0))])
+    store._db.tasks.delete_many({})
+    record = drawn(range(5, 30), range(10, 20))
+    [change] = store.put_tasks([record])
+    assert (change.kind, len(change.boxes_added)) == ("added", 25), "nobody saw what was there before"
+    assert seen(store) == content(record)
 
 
 def test_readers_beside_a_writer_never_see_a_mixture(store: Store) -> None:
@@ -234,6 +264,43 @@ def test_readers_beside_a_writer_never_see_a_mixture(store: Store) -> None:
     assert set.union(*sizes) == {5, 7}, "the writer was really at work"
 
 
+@pytest.mark.slow
+def test_kill_9_of_the_server_in_the_middle_of_imports(tmp_path: Path) -> None:
+    """Writes that did not wait for the disk may be lost, but never one before another that is there."""
+    versions = [task(boxes={0: [("Fat hen", [i, 1, i + size, 9]) for i in range(40)]}) for size in (5, 7)]
+    script = textwrap.dedent(
+        """
+        from obdb_lib.store import Store
+        from tests.helpers import task
+        versions = [task(boxes={0: [("Fat hen", [i, 1, i + size, 9]) for i in range(40)]}) for size in (5, 7)]
+        store = Store(database="killed")
+        for number in range(1_000_000):
+            store.put_tasks([versions[number % 2]])
+            print(number, flush=True)
+        """
+    )
+    environment = {**os.environ, "OBDB_DATA_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    for number in range(2):
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=PROJECT)
+        assert writer.stdout is not None
+        for _ in range(3 + 4 * number):
+            next(writer.stdout)
+        time.sleep(0.007 * number)
+        server = read_json(tmp_path / "mongodb" / "server.json")["pid"]
+        writer.kill()
+        os.kill(server, signal.SIGKILL)
+        writer.wait(30)
+        look = "from obdb_lib.store import Store; r = Store(database='killed').record(input()); "
+        look += "print(*(a['points'][2] - a['points'][0] for a in r.annotations))"
+        run = [sys.executable, "-c", look]
+        found = subprocess.run(run, input=OLD.name, capture_output=True, text=True, env=environment, check=True)
+        sizes = found.stdout.split()
+        assert len(sizes) == len(versions[0].annotations)
+        assert len(set(sizes)) == 1
+    os.kill(read_json(tmp_path / "mongodb" / "server.json")["pid"], signal.SIGTERM)
+
+
 def test_a_task_that_is_written_all_the_time_is_said(store: Store) -> None:
     store.put_tasks([OLD])
     flip = iter([NEW, OLD] * 5)
@@ -247,12 +314,23 @@ def test_a_task_that_is_written_all_the_time_is_said(store: Store) -> None:
 
 
 def test_what_cannot_be_stored_changes_nothing(store: Store) -> None:
+    for earlier in (None, OLD, NEW):  # into an empty store, over a box that stays, over others
+        if earlier is not None:
+            store.put_tasks([earlier])
+        for place in ("annotations", "task", "meta"):
+            huge = task(boxes={0: [STAYS]})
+            value = [{"spec_id": 10**30, "value": "x"}]
+            (huge.annotations[0] if place == "annotations" else getattr(huge, place))["attributes"] = value
+            with pytest.raises(StoreError, match=r"'FieldData .*' cannot be stored: .*8-byte.*Nothing was changed"):
+                store.put_tasks([huge])
+            assert seen(store) == (content(earlier) if earlier else None)
+
+
+def test_tuples_are_no_change(store: Store) -> None:
     store.put_tasks([OLD])
-    huge = task(boxes={0: [STAYS]})
-    huge.annotations[0]["attributes"] = [{"spec_id": 10**30, "value": "x"}]
-    with pytest.raises(StoreError, match=r"task 'FieldData .*' cannot be stored: .*8-byte.*Nothing was changed"):
-        store.put_tasks([huge])
-    assert seen(store) == content(OLD)
+    as_tuples = [{**box, "points": tuple(box["points"])} for box in OLD.annotations]
+    [change] = store.put_tasks([TaskRecord(OLD.task, OLD.meta, as_tuples)])
+    assert change.kind == "unchanged"
 
 
 def test_an_id_that_another_task_has_is_taken_over(store: Store) -> None:

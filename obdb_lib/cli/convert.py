@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from obdb_lib.collect import collect_result, frames_of
+from obdb_lib.collect import collect_result, frames_of, roots_of
 from obdb_lib.errors import FormatError, ObdbError
 from obdb_lib.exports import IMAGES, export, parts_of, stored_tasks
 from obdb_lib.formats import FOLDERS, FORMATS, detect_and_read
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", choices=IMAGES, default="none", help="for yolo and voc, default: %(default)s")
     parser.add_argument("--image-root", nargs="+", default=[], metavar="FOLDER", help="where the images lie")
     parser.add_argument("--boxes-only", action="store_true", help="yolo: the boxes around outlines")
+    parser.add_argument("--drop-empty", action="store_true", help="pickle: leave out frames without annotations")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that is a file")
     parser.add_argument("--replace", action="store_true", help="replace tasks of the store that have the same names")
     return parser
@@ -116,14 +117,14 @@ def _into_file(options: argparse.Namespace) -> str:
     stored = options.source == STORE or options.source.startswith(SNAPSHOT)
     store = open_store() if stored or options.split else None
     found = _read(options, store if stored else None)
-    own = Path(options.source).expanduser()
-    roots = [*options.image_root, *([] if stored else [own if own.is_dir() else own.parent])]
+    roots = [*options.image_root, *([] if stored else roots_of(Path(options.source).expanduser()))]
     written = export(
         found.tasks,
         target,
         options.to,
         parts=parts_of(store, options.split) if store is not None and options.split else None,
         outlines=not options.boxes_only,
+        empty=not options.drop_empty,
         images=options.images,
         frames=frames_of(store, *roots) if store is not None else FrameStore([Path(root) for root in roots]),
         progress=LogProgress(),
@@ -140,7 +141,7 @@ def _into_store(options: argparse.Namespace) -> str:
             named = ", ".join(map(repr, there[:5])) + (" ..." if len(there) > 5 else "")
             raise _ThereError(f"the store has {len(there)} of these tasks already ({named}). Say --replace, or --tasks")
         path = Path(options.source).expanduser()
-        roots = [path if path.is_dir() else path.parent, *(Path(root).expanduser() for root in options.image_root)]
+        roots = [*roots_of(path), *(Path(root).expanduser() for root in options.image_root)]
         collected = collect_result(store, str(path), found, roots, progress=LogProgress())
     _tell(collected.problems)
     return f"the store: {_counted(found)} of {path}"

@@ -236,7 +236,8 @@ def _read_all(
     running: dict[Future[Pulled | None], ServerTask] = {}
     pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="pull")
     try:
-        with track(progress, "read CVAT tasks", len(tasks)) as bar, track(progress, "get images", None) as image_bar:
+        shown = progress if options.images else None
+        with track(progress, "read CVAT tasks", len(tasks)) as bar, track(shown, "get images", None) as image_bar:
             while running or (waiting and error is None):
                 while waiting and error is None and len(running) < max(1, workers):
                     task = waiting.pop()

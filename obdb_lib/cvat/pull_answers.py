@@ -118,7 +118,7 @@ class Label(BaseModel):
 
 
 def checked(form: type[Form], answer: object, where: str) -> Form:
-    """``answer`` in its form.
+    """``answer`` in its form; bytes are JSON.
 
     Args:
         where: what was asked for, for the error.
@@ -127,10 +127,10 @@ def checked(form: type[Form], answer: object, where: str) -> Form:
         CvatError: it has another form; the first places are named.
     """
     try:
-        return form.model_validate(answer)
+        return form.model_validate_json(answer) if isinstance(answer, bytes) else form.model_validate(answer)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[:3]
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in first)
+        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'as a whole'}: {one['msg']}" for one in first)
         raise CvatError(
             f"{where}: the answer has not the form that CVAT gives it ({told}). Nothing of this task was changed; run "
             "this step again, and look at the task on CVAT if it stays."

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from obdb_lib.cache import content_hash
+from obdb_lib.collector import cycles_later
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.labels import names_by_id
 from obdb_lib.cvat.pull_answers import Annotations, Frame, Label, Meta, Shape, Track, checked
@@ -86,21 +87,29 @@ def read_task(client: CvatClient, task: ServerTask, stamp: Document, options: Re
     labels = task.labels if task.labels is not None else _labels(client, task, where, options)
     pulled = _frames(client, task, stamp, labels, where, options)
     places = {number: row for row, number in enumerate(pulled.numbers)}
-    found = _annotations(client, task, where, options)
     names = names_by_id(label.model_dump() for label in labels)
+    with cycles_later():
+        _put_annotations(pulled, _annotations(client, task, where, options), places, names, options.tracks)
+    if options.images is not None:
+        _get_images(client, pulled, options.images, options)
+    return pulled
+
+
+def _put_annotations(
+    pulled: Pulled, found: Annotations, places: Mapping[int, int], names: Mapping[int, str], tracks: str
+) -> None:
+    """Annotations that hold into the record, what was mended or left out into the problems."""
+    task = pulled.task
     ends = {frame: int(job["stop_frame"]) for job in reversed(task.jobs) for frame in _range(job)}
-    shapes = [*found.shapes, *shapes_of_tracks(found.tracks, options.tracks, lambda frame: ends.get(frame, frame))]
+    shapes = [*found.shapes, *shapes_of_tracks(found.tracks, tracks, lambda frame: ends.get(frame, frame))]
     documents, unused = annotation_documents(pulled.record, shapes, places, names)
     pulled.record.annotations.extend(documents)
     put_tags(pulled.record, found.tags, places, names)
-    if found.tracks and options.tracks == KEYFRAMES:
+    if found.tracks and tracks == KEYFRAMES:
         what = f"{len(found.tracks)} tracks: their keyframes are used, what CVAT draws between those is not"
         unused.append(Problem(f"task {task.name!r}", f"{what} (tracks='linear' takes it)"))
     pulled.record, mended = check_task(pulled.record)
     pulled.problems += [*unused, *mended]
-    if options.images is not None:
-        _get_images(client, pulled, options.images, options)
-    return pulled
 
 
 def _range(job: Document) -> range:
@@ -186,21 +195,22 @@ def _annotations(client: CvatClient, task: ServerTask, where: str, options: Read
     A frame that several jobs hold is taken from the first of them; what lies outside its job's frames stays.
     """
     if len(task.passing) == len(task.jobs):
-        options.go_on()
-        answer = patiently(client, lambda: client.annotations(task.id))
-        return checked(Annotations, answer, f"annotations of {where}")
+        return _asked(client, "tasks", task.id, f"annotations of {where}", options)
     owner = owners(task.passing)
     merged = Annotations(shapes=[])
     for job in task.passing:
-        options.go_on()
         number = int(job["id"])
-        answer = patiently(client, lambda number=number: client.job_annotations(number))  # type: ignore[misc]
-        found = checked(Annotations, answer, f"annotations of job {number} of {where}")
+        found = _asked(client, "jobs", number, f"annotations of job {number} of {where}", options)
         others = {frame for frame in _range(job) if owner[frame] != number}
         merged.shapes += [shape for shape in found.shapes if shape.frame not in others]
         merged.tags += [tag for tag in found.tags if tag.frame not in others]
         merged.tracks += [_without(track, others) for track in found.tracks]
     return merged
+
+
+def _asked(client: CvatClient, of: str, number: int, where: str, options: ReadOptions) -> Annotations:
+    options.go_on()
+    return patiently(client, lambda: checked(Annotations, client.annotations_json(number, of), where))
 
 
 def _without(track: Track, frames: set[int]) -> Track:

@@ -61,7 +61,7 @@ def _document(record: TaskRecord, shape: Shape, place: int, frame: Document, nam
         "img_height": frame["height"],
         "img_width": frame["width"],
         "score": shape.score,
-        "attributes": _plain(shape.attributes),
+        "attributes": _plain(shape.attributes) if shape.attributes else [],
         "cvat_id": ids,
     }
     if shape_type != shape.type:
@@ -75,9 +75,9 @@ def _plain(attributes: Iterable[Attribute]) -> list[Document]:
 
 def _upright(shape: Shape) -> tuple[str, list[float]]:
     """Type and points; a rectangle turned on its centre becomes the polygon of its four corners."""
-    angle = math.radians(shape.rotation or 0.0)
-    if shape.type != "rectangle" or not angle or len(shape.points) != 4:
+    if not shape.rotation or shape.type != "rectangle" or len(shape.points) != 4:
         return shape.type, shape.points
+    angle = math.radians(shape.rotation)
     x1, y1, x2, y2 = shape.points
     middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
     turned: list[float] = []

@@ -40,6 +40,14 @@ def table_text(rows: Sequence[FrameRow]) -> str:
     return text.getvalue()
 
 
+def is_ours(path: Path) -> bool:
+    """Whether there is such a table with our columns; a ``frames.csv`` of somebody else's is not one."""
+    if not path.is_file():
+        return False
+    first = _shared.read_bytes(path, may_be_empty=True).partition(b"\n")[0]
+    return first.decode("utf-8-sig", "replace").strip().split(",") == list(COLUMNS)
+
+
 def read_table(path: Path) -> list[FrameRow]:
     """Rows of a frames.csv.
 

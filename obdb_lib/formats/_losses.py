@@ -53,6 +53,9 @@ def losses(
             _own_labels(tasks, common, colours="colour" not in holds),
             "tasks lose what is their own among the labels (list, ids, colours or attributes)",
         )
+    if "unknown size" not in holds:
+        unknown = sum(not (frame["width"] and frame["height"]) for task in tasks for frame in task.meta["frames"])
+        tell(unknown, "frames have no size; reading sets them aside where their image is not there")
     if "dates" not in holds and tasks:
         tell(len(tasks), "tasks lose their dates; reading takes the file's date")
     if "task" not in holds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,8 +34,11 @@ def read_bytes(path: Path, limit: int = MAX_FILE_BYTES, *, may_be_empty: bool = 
             than ``limit`` bytes.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise FormatError(f"{path} is {'a folder' if path.is_dir() else 'no plain file'}. Give the file itself.")
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            # Never the limit at once: read() takes the memory that it is asked for, before it looks what is there.
+            data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FormatError(f"{path} cannot be read: {reason}. Check the path and its permissions.") from error

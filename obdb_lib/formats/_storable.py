@@ -15,6 +15,7 @@ from obdb_lib.records import Document, Problem, TaskRecord
 
 MOST_LEVELS = 50
 """Levels of nesting that are kept; MongoDB's limit of 100 counts those of its own commands, too."""
+UNKNOWN_SIZE = {"width": 0, "height": 0}
 MOST_BYTES = 15 << 20
 """Of one document; MongoDB's limit is 16 MiB."""
 
@@ -27,8 +28,14 @@ def storable(record: TaskRecord) -> tuple[list[TaskRecord], list[Problem]]:
     """
     where = f"task {ascii(record.name)[:80]}"
     problems: list[Problem] = []
-    task = _kept(record.task, where, problems)
-    frames = [_kept(frame, f"{where}, frame {number}", problems) for number, frame in enumerate(record.meta["frames"])]
+    labels = [label for label in record.task.get("labels", []) if not _fault({"label": label})]
+    if len(labels) != len(record.task.get("labels", [])):
+        problems.append(Problem(where, "labels whose name or attributes MongoDB cannot hold are left out"))
+    task = _kept({**record.task, "labels": labels}, where, problems)
+    frames = [
+        frame if not _fault(frame) else {**UNKNOWN_SIZE, **_kept(frame, f"{where}, frame {number}", problems)}
+        for number, frame in enumerate(record.meta["frames"])
+    ]
     meta = _kept({**record.meta, "frames": []}, where, problems) | {"frames": frames}
     broken = "name" not in task or "task_name" not in meta or any("name" not in frame for frame in frames)
     if broken or _fault(meta):
@@ -39,7 +46,9 @@ def storable(record: TaskRecord) -> tuple[list[TaskRecord], list[Problem]]:
         place = f"{where}, annotation {number}"
         kept = _kept(one, place, problems)
         if {"object_class", "img_path", "points", "frame"} <= kept.keys():
-            annotations.append(kept)
+            frame = frames[kept["frame"]]
+            filled = {"label_id": 0, "img_width": frame["width"], "img_height": frame["height"]}
+            annotations.append(one if kept is one else {**filled, **kept})
         else:
             problems.append(Problem(place, "set aside: its class or image cannot be held by MongoDB"))
     return [TaskRecord(task, meta, annotations)], problems

@@ -45,7 +45,7 @@ def label_map_text(tasks: Sequence[TaskRecord], problems: list[Problem]) -> str:
             colours.setdefault(str(label["name"]), str(label.get("color") or ""))
     lines = [HEADING]
     for name, colour in colours.items():
-        if name.startswith("#") or name != name.strip() or re.search(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", name):
+        if name.startswith("#") or not name.strip() or re.search(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]", name):
             problems.append(Problem("VOC", f"label {name!r} cannot stand in {LABEL_MAP}; its objects keep it"))
             continue
         rgb = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) if _COLOUR.match(colour) else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import coco, cvat_xml, frame_lists, mongoexport, parquet, upstream_pickle, voc, yolo
-from obdb_lib.records import Problem, TaskRecord
+from obdb_lib.records import Document, Problem, TaskRecord, check_task
 
 FORMATS = {
     "coco": "COCO detection JSON, a file (.json): boxes, single polygons, attributes",
@@ -39,6 +39,7 @@ def write(
     *,
     parts: Mapping[str, str] | None = None,
     outlines: bool = True,
+    empty: bool = True,
 ) -> Written:
     """Write tasks in one of FORMATS.
 
@@ -47,6 +48,7 @@ def write(
         path: the file, or the folder for those of FOLDERS (YOLO and VOC want one that is empty or not there).
         parts: img_path -> part of a split; used by ``yolo`` and ``frames``.
         outlines: False has ``yolo`` write boxes around outlines.
+        empty: False has ``pickle`` leave out frames without annotations, which upstream's training cannot take.
 
     Returns:
         The path, and a problem for each kind of thing that the format cannot hold, with its count.
@@ -62,8 +64,10 @@ def write(
         raise FormatError(f"there is no task to write to {path}. Name tasks that are in the source.")
     if parts is not None and format_name not in ("yolo", "frames"):
         raise FormatError(f"{format_name} has no place for the parts of a split; write yolo, or frames beside it")
+    pairs = [_sound(record) for record in records]
+    mended = [problem for _, found in pairs for problem in found]
     try:
-        return Written(path, _write(records, path, format_name, parts, outlines))
+        return Written(path, [*mended, *_write([one for one, _ in pairs], path, format_name, parts, outlines, empty)])
     except UnicodeEncodeError as error:
         around = error.object[max(error.start - 20, 0) : error.end + 20]
         raise FormatError(
@@ -74,8 +78,37 @@ def write(
         raise FormatError(f"{path} was not written: a field is nested too deep. Take it out of the source.") from error
 
 
+def _sound(record: TaskRecord) -> tuple[TaskRecord, list[Problem]]:
+    """The record with what every writer counts on: a database that others fill may hold anything."""
+    labels = record.task.get("labels")
+    named = [label for label in labels if _is_named(label)] if isinstance(labels, list) else []
+    found = record.meta.get("frames")
+    frames = [_sized(frame) for frame in found if _is_named(frame)] if isinstance(found, list) else []
+    if isinstance(found, list) and len(frames) != len(found):
+        raise FormatError(f"task {record.name!r} has a frame without a name; import it again before it is written")
+    sound = TaskRecord({**record.task, "labels": named}, {**record.meta, "frames": frames}, record.annotations)
+    checked, problems = check_task(sound)
+    if isinstance(labels, list) and len(named) != len(labels):
+        problems.append(Problem(f"task {record.name!r}", "labels without a name are left out"))
+    return checked, problems
+
+
+def _is_named(document: object) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("name"), str) and bool(document["name"])
+
+
+def _sized(frame: Document) -> Document:
+    """The frame with a width and a height; 0 where nobody knows them."""
+    return frame if frame.get("width") and frame.get("height") else {**frame, "width": 0, "height": 0}
+
+
 def _write(
-    records: Sequence[TaskRecord], path: Path, format_name: str, parts: Mapping[str, str] | None, outlines: bool
+    records: Sequence[TaskRecord],
+    path: Path,
+    format_name: str,
+    parts: Mapping[str, str] | None,
+    outlines: bool,
+    empty: bool,
 ) -> list[Problem]:
     if format_name == "mongoexport":
         mongoexport.write(records, path)
@@ -84,11 +117,12 @@ def _write(
         return yolo.write(records, path, parts=parts, outlines=outlines)
     if format_name == "frames":
         return _frames(records, path, parts)
+    if format_name == "pickle":
+        return upstream_pickle.write(records, path, empty=empty)
     writers = {
         "coco": coco.write,
         "cvat_xml": cvat_xml.write,
         "parquet": parquet.write,
-        "pickle": upstream_pickle.write,
         "voc": voc.write,
     }
     return writers[format_name](records, path)

@@ -13,7 +13,7 @@ import yaml
 from obdb_lib.errors import FormatError
 from obdb_lib.formats import _shared
 from obdb_lib.formats._file_names import ENDINGS, label_path
-from obdb_lib.formats._frames_table import FRAMES_TABLE, FrameRow, read_table
+from obdb_lib.formats._frames_table import FRAMES_TABLE, FrameRow, is_ours, read_table
 from obdb_lib.records import Problem
 
 YAML_FILES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
@@ -114,7 +114,9 @@ def yaml_text(names: Sequence[str], parts: Sequence[str]) -> str:
 def find_images(path: Path, folder: Path, image_root: Path | None, problems: list[Problem]) -> list[YoloImage]:
     """Frames of the data set: those of frames.csv, else those that data.yaml lists, else all below the folder."""
     table = folder / FRAMES_TABLE
-    if table.is_file():
+    if table.is_file() and not is_ours(table):
+        problems.append(Problem(str(table), "not used: its columns are not those of this lab's table of frames"))
+    elif table.is_file():
         rows = [(row, _size(row, folder, image_root)) for row in read_table(table)]
         return [
             YoloImage(row.img_path, *size, row.task_name, _labels_of(folder, f"images/{row.file}"))

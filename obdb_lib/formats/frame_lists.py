@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,13 @@ def read_parts(path: Path) -> dict[str, list[str]]:
         if not lists:
             raise FormatError(f'{path} has no list of frames; wanted JSON such as {{"train": [...], "val": [...]}}')
         return {part: _names(names, path) for part, names in lists.items()}
-    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    try:
+        return _csv_parts(csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True), path)
+    except csv.Error as error:
+        raise FormatError(f"{path} is not readable CSV ({error}). Export it again.") from error
+
+
+def _csv_parts(rows: csv.DictReader[str], path: Path) -> dict[str, list[str]]:
     there = [name.strip() for name in rows.fieldnames or []]
     if not set(CSV_COLUMNS) <= set(there):
         raise FormatError(
@@ -69,7 +76,8 @@ def read_parts(path: Path) -> dict[str, list[str]]:
     for number, row in enumerate(rows, 2):
         name, part = (unguarded(str(row[column] or "")).strip() for column in CSV_COLUMNS)
         if not name or not part:
-            raise FormatError(f"{path}, line {number}: needs an img_path and a part; got {name!r} and {part!r}")
+            got = f"{name[:80]!r} and {part[:80]!r}"
+            raise FormatError(f"{path}, line {number}: needs an img_path and a part; got {got}")
         parts.setdefault(part, []).append(name)
     if not parts:
         raise FormatError(f"{path} lists no frame below its first line. Export it again.")
@@ -81,11 +89,15 @@ def _npy_values(data: bytes, path: Path) -> list[Any]:
     try:
         version = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        _shape, _order, dtype = header(file)
+        shape, _order, dtype = header(file)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+            raise ValueError(f"it claims {math.prod(shape):,} values, and holds {len(data) - file.tell():,} bytes")
         if dtype.hasobject:
             return load_objects(data[file.tell() :], path)
         return list(np.load(io.BytesIO(data), allow_pickle=False).ravel().tolist())
-    except (ValueError, EOFError, KeyError, MemoryError) as error:
+    except FormatError:
+        raise
+    except Exception as error:  # numpy parses the header as Python, and passes on what its parsers raise
         raise FormatError(f"{path} is not a whole .npy file ({str(error)[:120]}). Copy or export it again.") from error
 
 

@@ -141,7 +141,8 @@ def write(
 
     Args:
         prefix: put before every ``img_path`` that is not absolute.
-        empty: write frames without annotations, too. Upstream's training leaves them out of its tables.
+        empty: write frames without annotations, too. Upstream leaves them out of its tables, and its training cannot
+            take them (its loader makes a tensor without columns of them).
 
     Returns:
         What the table cannot hold.
@@ -162,6 +163,10 @@ def write(
             if number in drawn or empty:
                 rows.append(_row(task, frame, drawn.get(number, []), prefix))
             left += number not in drawn and not empty
+    blank = sum(not row["bboxes"] for row in rows)
+    if blank:
+        what = f"{blank} frames without annotations are rows with empty lists; upstream's own training wants none such"
+        problems.append(Problem("pickle", f"{what} (empty=False, --drop-empty)"))
     if left:
         problems.append(Problem("pickle", f"{left} frames without annotations were left out, as asked for"))
     stripped = sum(str(frame["name"]).startswith(UPSTREAM_PREFIX) for task in tasks for frame in task.meta["frames"])
@@ -169,9 +174,6 @@ def write(
         problems.append(
             Problem("pickle", f"{stripped} frames have {UPSTREAM_PREFIX} in their name; reading takes it off")
         )
-    unknown = sum(not (row["img_width"] and row["img_height"]) for row in rows)
-    if unknown:
-        problems.append(Problem("pickle", f"{unknown} frames have no size, and reading the table sets them aside"))
     columns = {name: [row[name] for row in rows] for name in ROW_COLUMNS}
     try:
         data = table_pickle(columns)

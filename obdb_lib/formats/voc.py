@@ -94,8 +94,8 @@ def _in_order(files: list[Path], folder: Path) -> list[Path]:
     listed = folder / IMAGE_SET
     if not listed.is_file():
         return files
-    lines = _shared.decode_text(_shared.read_bytes(listed, may_be_empty=True), listed).splitlines()
-    order = {name.strip(): number for number, name in enumerate(lines)}
+    lines = _shared.decode_text(_shared.read_bytes(listed, may_be_empty=True), listed).split("\n")
+    order = {name.removesuffix("\r"): number for number, name in enumerate(lines)}
     last = len(order)
 
     def place(file: Path) -> int:

@@ -28,7 +28,7 @@ DIGITS_PX = 6
 """Decimals of a pixel kept when shares are turned back, so that division and multiplication leave no trace."""
 IMAGE_FOLDER = "images"
 PARTS = ("train", "val", "test")
-HOLDS = ("polygon", "score")
+HOLDS = ("polygon", "score", "unknown size")
 
 
 def read(path: Path, *, image_root: Path | None = None) -> ReadResult:
@@ -146,7 +146,7 @@ def write(
     if unknown:
         raise FormatError(f"YOLO knows the parts {', '.join(PARTS)}; got {', '.join(map(repr, unknown))}")
     names = common_labels(tasks)
-    problems = losses(tasks, "YOLO", HOLDS if outlines else ("score",))
+    problems = losses(tasks, "YOLO", HOLDS if outlines else HOLDS[1:])
     files = files_of(tasks)
     texts, rows = _label_texts(tasks, files, names, outlines, problems)
     lists = _lists(rows, parts, problems)
