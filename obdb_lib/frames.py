@@ -43,7 +43,8 @@ class FrameStore:
         if len(img_path) > LONGEST_PATH:
             raise FrameError(f"image {img_path[:60]!r}... was not found: its name has {len(img_path):,} characters")
         parts = PurePosixPath(img_path.replace("\\", "/")).parts
-        parts = tuple(part for part in parts if part not in ("/", "..", "."))
+        # Never out of the roots: "//" is a root of its own in POSIX, and joining it would begin anew there.
+        parts = tuple(part for part in parts if part not in ("/", "//", "..", "."))
         for start in range(len(parts)):
             for root in self.roots:
                 candidate = root.joinpath(*parts[start:])

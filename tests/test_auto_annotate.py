@@ -127,7 +127,7 @@ def test_pickle__dry_run_by_default_then_sent_then_nothing_left(
     capsys.readouterr()
     assert run(*PICKLE, "--yes") == 0
     assert stored_shapes(server) == sent
-    assert "0 boxes on 0 frames as 0 new tasks" in capsys.readouterr().out
+    assert "Nothing is left to send: the boxes were sent before" in capsys.readouterr().out
 
 
 def explained(shapes: list[dict[str, object]], records: list[TaskRecord], min_iou: float = 0.5) -> int:
@@ -279,6 +279,7 @@ def test_wrong_options__exit_code_2_before_anything(
     [
         (["-p", "/train/none.pkl", "-v", "resnet18"], 1, "is neither a file or folder ("),
         (["-v", "resnet81"], 1, "There are resnet18 (did you mean 'resnet18'?)"),
+        (["-v", "../evil", "--model_path", "/train/resnet18_model.pth"], 2, "'../evil' cannot name folders and tasks"),
         (["--model_path", "/train/none.pth"], 1, "the detector is not at "),
         (["--settings_file", "none.json"], 2, "settings file none.json cannot be read"),
         (["-x", "/train/none"], 1, "cannot be listed (No such file or directory)"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from obdb_lib.cvat.client import CvatClient
+from obdb_lib.cvat.names import upload_name
 from obdb_lib.cvat.push import Share
 from obdb_lib.cvat.record_plan import plan_records
 from obdb_lib.cvat.record_upload import Uploaded, upload_records
@@ -150,6 +151,22 @@ def test_entity_bomb_is_refused(given: tuple[Path, FrameStore]) -> None:
     (given[0] / "task0.xml").write_text(bomb)
     with pytest.raises(FormatError):
         plan_xml_upload(*given)
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/{root}/secret.png", "a/../../secret.png", "no&#x9;such.png"])
+def test_image_names_lead_to_no_file_outside_the_folders(name: str, tmp_path: Path) -> None:
+    folder, _ = write_folder(tmp_path)
+    make_images(tmp_path, ["secret.png"])
+    (folder / "task1.xml").unlink()
+    text = (folder / "task0.xml").read_text()
+    (folder / "task0.xml").write_text(text.replace("day/1L/GH02/img2.png", name.format(root=tmp_path)))
+    with pytest.raises(CvatError, match="1 images cannot be read"):
+        plan_xml_upload(folder, FrameStore([tmp_path / "images" / "day"]))
+
+
+def test_an_upload_name_is_one_file_name() -> None:
+    for img_path in ("//tmp/x.png", "/tmp/x.png", "../tmp/./x.png"):
+        assert upload_name(img_path) == "tmp__x.png"
 
 
 def test_failed_upload_leaves_nothing_behind(

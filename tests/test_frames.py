@@ -109,3 +109,9 @@ def test_frames_below_a_folder__are_all_its_pictures_and_are_found_again(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(FrameError, match="holds no picture"):
         frames_below(tmp_path / "empty")
+
+
+def test_a_name_with_two_slashes_does_not_lead_out_of_the_roots(tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(b"x")
+    with pytest.raises(FrameError, match="was not found"):
+        FrameStore([tmp_path / "images"]).path(f"/{tmp_path}/secret.png")

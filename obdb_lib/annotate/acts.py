@@ -130,7 +130,9 @@ def undo(work: Work) -> Iterator[Step]:
         raise SettingsError("-w undo needs -d, the id of a push, merge or upload; -w pushes lists them")
     take_back = partial(undo_push, work.client, work.other, journal=StoreJournal(work.store))
     plan = take_back()
-    work.say(f"{plan.summary()}\n{plan.table()[['task_id', 'act', 'boxes', 'kept', 'name']].to_string(index=False)}")
+    told = [line for line in plan.summary().splitlines() if not line.startswith("Dry run")]  # how to is told below
+    work.say("\n".join(told))
+    work.say(f"{plan.table()[['task_id', 'act', 'boxes', 'kept', 'name']].to_string(index=False)}")
     if any(task.act.startswith("delete") for task in plan.tasks):
         yield f"undo {work.other}", partial(take_back, confirm=True)
 
@@ -191,13 +193,14 @@ def run_act(name: str, desk: Desk, *, match: str = "", other: str = "") -> int:
     if not steps:
         return DONE
     desk.say("\n".join(what for what, _ in steps))
-    if not desk.agreed(f"Do these {len(steps)} steps on {client.url}"):
+    what = "this step" if len(steps) == 1 else f"these {len(steps)} steps"
+    if not desk.agreed(f"Do {what} on {client.url}"):
         return DRY_RUN
     client.may_write, client.may_delete = True, desk.sure
-    for number, (what, do) in enumerate(steps, 1):
+    for number, (step, do) in enumerate(steps, 1):
         with _told_as_its_own(name):
             do()
-        desk.say(f"{number}/{len(steps)} done: {what}")
+        desk.say(f"{number}/{len(steps)} done: {step}")
     return DONE
 
 

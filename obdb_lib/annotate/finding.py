@@ -13,14 +13,14 @@ from obdb_lib.cache import atomic_writer, write_json
 from obdb_lib.candidates import MISSING
 from obdb_lib.checkpoints import load_checkpoint
 from obdb_lib.cvat.push import PushPlan, StoreJournal, plan_push, pushed_places, pushed_suggestions
-from obdb_lib.errors import DatasetError
+from obdb_lib.errors import DatasetError, SettingsError
 from obdb_lib.explained import DEFAULT_LOOSE_IOU
 from obdb_lib.finder import find
 from obdb_lib.frames import FrameStore
 from obdb_lib.out_of_fold import one_model
 from obdb_lib.progress import Progress
 from obdb_lib.records import Document
-from obdb_lib.settings import Settings
+from obdb_lib.settings import VARIANT_NAME, Settings
 from obdb_lib.snapshots import Snapshot
 from obdb_lib.store import Store
 from obdb_lib.suggest import suggestions_of
@@ -69,6 +69,7 @@ def choose_model(settings: Settings, *, variant: str = "", model_path: str = "")
 
     Raises:
         DatasetError: no such file.
+        SettingsError: a variant (of ``-v`` or inside the checkpoint) that is no plain name.
         TrainingError: the file is no checkpoint of this lab.
     """
     wanted = [variant] if variant else list(dict.fromkeys([*settings.variants, UPSTREAMS_VARIANT]))
@@ -84,7 +85,10 @@ def choose_model(settings: Settings, *, variant: str = "", model_path: str = "")
             f"the detector is not at {looked}. {hint}Train it (torch_model_runner.py) or name its file (--model_path)"
         )
     checkpoint = load_checkpoint(file)
-    return Model(file, variant or checkpoint.spec.variant, checkpoint.run_id or file.stem, checkpoint.spec.classes)
+    variant = variant or checkpoint.spec.variant
+    if not VARIANT_NAME.fullmatch(variant):
+        raise SettingsError(f"the variant {variant!r} cannot name folders and tasks; name another one with -v")
+    return Model(file, variant, checkpoint.run_id or file.stem, checkpoint.spec.classes)
 
 
 def find_missing(

@@ -76,6 +76,7 @@ def auto_annotate(desk: Desk, source: Source, look: Look) -> int:
     if plan.problems:
         desk.say(import_report(plan.problems, limit=SHOWN))
     if not plan.tasks:
+        desk.say("Nothing is left to send: the boxes were sent before, or set aside.")
         return DONE
     desk.say(plan.table().to_string(index=False))
     if not desk.agreed(f"Send these {plan.boxes} boxes to CVAT"):

@@ -77,11 +77,13 @@ class Source:
         chosen = given(self.snapshot(), {DEFAULT_PART: names})
         kept = set(chosen.split.part(DEFAULT_PART))
         records = [restricted(record, kept) for record in self.records]
+        prefix = f"{DEFAULT_PART} list, "
+        told = [Problem(f"{named_by}: {one.where.removeprefix(prefix)}", one.what) for one in chosen.problems]
         return replace(
             self,
             name=f"{self.name}, images of {named_by}",
             records=tuple(record for record in records if record.meta["frames"]),
-            problems=(*self.problems, *chosen.problems),
+            problems=(*self.problems, *told),
         )
 
 

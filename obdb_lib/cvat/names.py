@@ -24,7 +24,7 @@ MAX_NAME_BYTES = 200
 
 def upload_name(img_path: str) -> str:
     """Base name under which a frame is uploaded; the same path gives the same name everywhere."""
-    parts = [part for part in PurePosixPath(img_path.replace("\\", "/")).parts if part not in ("/", ".", "..")]
+    parts = [part for part in PurePosixPath(img_path.replace("\\", "/")).parts if part not in ("/", "//", ".", "..")]
     name = SEPARATOR.join(_plain(part) for part in parts)
     return name if len(name.encode()) <= MAX_NAME_BYTES else hashed_name(img_path)
 
