@@ -46,7 +46,7 @@ def read_detections(path: Path) -> pd.DataFrame:
     except FileNotFoundError as error:
         raise CacheError(f"{path} does not exist; run notebook 04 to make it") from error
     except (OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error) as error:
-        raise CacheError(f"{path} is damaged ({error}); run notebook 04 to make it again") from error
+        raise CacheError(f"{path} is damaged ({str(error)[:120]}); run notebook 04 to make it again") from error
 
 
 def _known_columns(table: pd.DataFrame) -> list[str]:
