@@ -13,6 +13,7 @@ import pytest
 from obdb_lib import manifest
 from obdb_lib.batch import NOTEBOOKS, BatchSummary, run_batch
 from obdb_lib.cvat.names import upload_name
+from obdb_lib.formats import detect_and_read
 from obdb_lib.parameters import notebook_parameters
 from obdb_lib.stages import STAGES
 from obdb_lib.store import Store
@@ -86,9 +87,12 @@ def test_all_five_run_headless_on_a_tiny_sample_and_go_round_cvat(
     # Detectors trained for seconds are unsure of everything.
     review: dict[str, object] = {"MIN_PROBABILITY": 0.0, "TARGET_PRECISION": 0.3, "COMPARE_CROPS": True, "FOLDS": 2}
     review |= {"SETTINGS": str(tiny_settings(tmp_path))}
-    summary = run_batch(tiny_parameters(tmp_path) | review, folder=tmp_path / "run")
+    out = {"EXPORT_TO": str(tmp_path / "yolo"), "EXPORT_IMAGES": "link"}
+    summary = run_batch(tiny_parameters(tmp_path) | review | out, folder=tmp_path / "run")
     assert summary.ok, summary.text()
     check_run(tmp_path / "run", summary)
+    exported = detect_and_read(tmp_path / "yolo").tasks
+    assert sum(len(record.annotations) for record in exported) == summary.stages[0].numbers["boxes"]
     accepted = summary.stages[-1].numbers["accepted"]
     assert accepted > 0, "the tiny detector finds at least something"
     with StandIn() as server:
