@@ -237,29 +237,33 @@ def test_a_first_import_that_broke_off_is_gone_on_with(store: Store, monkeypatch
     assert seen(store) == content(record)
 
 
-def test_readers_beside_a_writer_never_see_a_mixture(store: Store) -> None:
+def test_readers_beside_a_writer_never_see_a_mixture(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each version has boxes of one size only; a reader that saw two sizes, or another number, saw a mixture."""
+    monkeypatch.setattr("obdb_lib.mongo.LOCK_POLL_S", 0.002)
     versions = [task(boxes={0: [("Fat hen", [i, 1, i + size, 9]) for i in range(30)]}) for size in (5, 7)]
     store.put_tasks(versions[:1])
-    stop = threading.Event()
+    stop, at_work = threading.Event(), threading.Event()
 
     def write() -> None:
         with Store(database=store._db.name) as own:
             while not stop.is_set():
                 own.put_tasks(versions[1:])
+                at_work.set()
                 own.put_tasks(versions[:1])
 
     writer = threading.Thread(target=write)
     writer.start()
+    sizes: list[set[float]] = []
     try:
-        looks = [store.record(OLD.name).annotations for _ in range(8)]
-        tables = [store._tables(None, None).annotations for _ in range(8)]
+        assert at_work.wait(60)
+        while len(sizes) < 120 or (set.union(*sizes) != {5, 7} and len(sizes) < 300):
+            boxes = store.record(OLD.name).annotations
+            table = store._tables(None, None).annotations
+            assert len(boxes) == len(table) == 30
+            sizes += [{a["points"][2] - a["points"][0] for a in boxes}, set((table["x2"] - table["x1"]).tolist())]
     finally:
         stop.set()
         writer.join()
-    sizes = [{a["points"][2] - a["points"][0] for a in look} for look in looks]
-    sizes += [set((table["x2"] - table["x1"]).tolist()) for table in tables]
-    assert {len(look) for look in [*looks, *tables]} == {30}
     assert {len(one) for one in sizes} == {1}
     assert set.union(*sizes) == {5, 7}, "the writer was really at work"
 

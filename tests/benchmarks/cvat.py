@@ -37,7 +37,7 @@ from tests.cvat_server.helpers import CLASSES, MemoryJournal, accept, log_in, ma
 SHAPES, FRAMES = 20_000, 500
 MOST_SHAPES_A_REQUEST = 2000
 PULL_FASTER = 20.0
-STAGED_SLOWER = 2.5
+STAGED_SLOWER = 2.0
 """Putting a changed task in place, staged, may take this many times as long as replacing each box where it stands."""
 QUICK_PART = 10
 ROUNDS = 3
