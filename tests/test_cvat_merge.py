@@ -10,6 +10,7 @@ import pytest
 
 from obdb_lib.cvat.client import CvatClient
 from obdb_lib.cvat.merge import frame_loader, merge, plan_merge
+from obdb_lib.cvat.pull import pull_into
 from obdb_lib.cvat.push import StoreJournal, pushed_suggestions, undo_push
 from obdb_lib.cvat.push_journal import merged_tasks
 from obdb_lib.errors import CvatError
@@ -350,3 +351,18 @@ def test_pictures_of_what_would_be_added(client: CvatClient, truth: tuple[int, i
     records = plan_merge(client, source_prefix=DATED).records()
     assert records[0]["points"] == [1.0, 2.0, 20.13, 30.0]
     assert frame_loader(client)(records[0]["img_path"]).shape == (48, 64, 3)
+
+
+def test_a_pull_leaves_out_what_was_merged(
+    client: CvatClient, truth: tuple[int, int], journal: MemoryJournal, store: Store
+) -> None:
+    merge(plan_merge(client, source_prefix=DATED), client, journal=journal, confirm=True)
+    for task_id in truth:
+        complete(client, task_id)
+    merged = merged_tasks(journal.entries(), client.url)
+    found = pull_into(store, client, merged=merged)
+    assert found.names == ["Field A", "Field B"]
+    assert [problem.what for problem in found.problems] == ["merged into its ground truth, left out"] * 2
+    assert store.counts(found.names)["annotations"] == len(ADDED_A) + len(ADDED_B)
+    (named, _) = sorted(task["name"] for task in client.tasks() if task["id"] in merged)
+    assert pull_into(store, client, names=[named], merged=merged).names == [named]

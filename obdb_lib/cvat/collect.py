@@ -12,6 +12,7 @@ from obdb_lib.cvat.pull import KEEP, WORKERS, Share, pull_into
 from obdb_lib.cvat.pull_jobs import JobFilter
 from obdb_lib.cvat.pull_summary import PullSummary
 from obdb_lib.cvat.pull_tracks import KEYFRAMES
+from obdb_lib.cvat.push_journal import merged_tasks
 from obdb_lib.errors import CvatError, DatasetError
 from obdb_lib.progress import Progress
 from obdb_lib.store import Store
@@ -62,6 +63,8 @@ def collect_cvat(
 ) -> CvatCollected:
     """Bring the store up to date with CVAT (see pull.pull_into); images land in ``data_cache/cvat``.
 
+    Auto tasks that were merged into their ground truth are left out unless ``names`` names them.
+
     Raises:
         CvatError: the server cannot be used, or see pull_into.
         DatasetError: no task with images counts; the store is as it was.
@@ -80,6 +83,7 @@ def collect_cvat(
         image_root=root,
         share=share,
         workers=workers,
+        merged=merged_tasks(store.pushes(), client.url),
         progress=progress,
     )
     if not summary.names:

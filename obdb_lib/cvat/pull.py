@@ -106,6 +106,7 @@ def pull_into(
     image_root: Path | None = None,
     share: Share | None = None,
     workers: int = WORKERS,
+    merged: Collection[int] = (),
     progress: Progress | None = None,
 ) -> PullSummary:
     """Bring a store up to date with CVAT.
@@ -120,6 +121,8 @@ def pull_into(
         force: read every task again.
         gone: "keep", or "remove" to take tasks out of the store of which CVAT says that they are not there; only
             together with ``names=None``.
+        merged: ids of auto tasks whose boxes stand in their ground-truth tasks, too (``push_journal.merged_tasks``);
+            they are left out unless ``names`` names them, as each box would be there twice.
 
     Raises:
         CvatError: as ``pull_tasks`` does; tasks that were read before it are stored.
@@ -130,12 +133,15 @@ def pull_into(
         raise CvatError(f"gone={gone!r} is not known: wanted {KEEP!r} or {REMOVE!r}")
     wanted = job_filter(jobs)
     found = survey(client, names, wanted)
+    twice = [task for task in found.chosen if names is None and task.id in merged]
+    found = replace(found, chosen=[task for task in found.chosen if task not in twice])
     stamps = _Stamps(client.url, wanted, tracks)
     images = None
     if image_root is not None:
         images = ImageSource(image_root, others=store.image_roots(), share=share or {})
     options = ReadOptions(tracks, paths_by_name(store.frame_names()), images, image_tries=IMAGE_TRIES)
     summary = PullSummary(waiting=sorted(task.name for task in found.waiting), problems=_told(found, names, wanted))
+    summary.problems += [Problem(f"task {task.name!r}", "merged into its ground truth, left out") for task in twice]
     known = {} if force else _known(store, found.chosen)
     fresh = [task for task in found.chosen if not stamps.is_known(task, known.get(task.name), store, images)]
     summary.not_read = sorted({task.name for task in found.chosen} - {task.name for task in fresh})
