@@ -278,7 +278,7 @@ def test_wrong_options__exit_code_2_before_anything(
     ("arguments", "code", "told"),
     [
         (["-p", "/train/none.pkl", "-v", "resnet18"], 1, "is neither a file or folder ("),
-        (["-v", "resnet81"], 1, "There are resnet18 (did you mean 'resnet18'?)"),
+        (["-v", "resnet81"], 1, "resnet18 (did you mean 'resnet18'?)"),
         (["-v", "../evil", "--model_path", "/train/resnet18_model.pth"], 2, "'../evil' cannot name folders and tasks"),
         (["--model_path", "/train/none.pth"], 1, "the detector is not at "),
         (["--settings_file", "none.json"], 2, "settings file none.json cannot be read"),
