@@ -117,6 +117,7 @@ def test_the_sentence_follows_the_class_and_caps_lock_changes_no_key(lab: LabPag
     assert [verdict for _, verdict in said(entries(lab, store, 2))] == ["accept", "undo"]
     keys.press("Shift+U")
     assert [verdict for _, verdict in said(entries(lab, store, 3))] == ["accept", "undo", "accept"]
+    message(lab, "Repeated the decision")  # the act goes on after its entry, in a thread of its own
     lab.eval_in_kernel("setattr(review, 'index', review._queue.place['f0n4'])")
     shown(lab, "f0n4")
     assert leads.inner_text() == "Accept: move the annotation to this box."
