@@ -225,14 +225,16 @@ def test_every_kind_says_what_it_proposes(lab: LabPage, store: Store) -> None:
         "f0n5": "Annotated as sesame, the model sees no such plant (best sesame here: 0.10).",
     }
     lab.eval_in_kernel("setattr(review, 'view', 'frame')")
+    seen = lab.page.locator(ROOT)
     for name, text in words.items():
         lab.eval_in_kernel(f"setattr(review, 'index', review._queue.place['{name}'])")
         shown(lab, name)
         assert lab.page.locator(f"{ROOT} .obdb-words").inner_text() == text
         lab.screenshot(f"frame-{name}")
         lab.page.keyboard.press("a")
-        lab.wait_for(lambda n=name: fold(store.decisions()).get(n), "the decision")
+        lab.wait_for(lambda n=name: seen.get_attribute("data-shown") != n, "the next suggestion")  # the act is over
     found = store.decisions()
+    assert fold(found).keys() == words.keys()
     assert [(entry["kind"], entry["annotation_id"]) for entry in found] == [
         ("swapped_class", "field_0.png/0"),
         ("bad_location", "field_0.png/2"),
