@@ -260,6 +260,7 @@ def test_set_complete__all_or_those_of_a_pattern(
         (["-t", "1.5"], "argument -t/--threshold: wants a number from 0 to 1; got '1.5'"),
         (["-i", "0"], "argument -i/--iou_threshold: wants a number above 0"),
         (["-u", "True", "-m", "gt_val"], "-u needs -d"),
+        (["-s", "True", "-d", "auto_annotation_x"], "-s takes its tasks by -m"),
         (["-c", "True", "--src", "a"], "-c needs --src and --dst"),
         (["-x", "a", "-s", "yes"], "-x and -s are different acts; give one of them"),
         (["--class_map", "no_map"], "invalid choice: 'no_map'"),

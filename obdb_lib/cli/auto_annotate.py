@@ -144,6 +144,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error(
             "-u needs -d, the beginning of the auto tasks' names, as auto_annotation_resnet18_2021_12_16_12_57_57"
         )
+    if options.set_complete and options.auto_annotation_folder:
+        parser.error("-s takes its tasks by -m, a part of their names, and knows no -d; without -m it takes all tasks")
     if options.crop_images and not (options.src and options.dst):
         parser.error("-c needs --src and --dst")
 
