@@ -10,6 +10,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -208,7 +209,7 @@ def _gone(store: Store, client: CvatClient, found: Survey) -> list[GoneTask]:
         if (document.get("pulled") or {}).get("server") != client.url or name in found.all_names or number is None:
             continue
         try:
-            there = patiently(client, lambda number=number: client.task(int(number)))  # type: ignore[misc]
+            there = patiently(client, partial(client.task, int(number)))
         except RefusedError as error:
             gone.append(GoneTask(name, f"hidden from this account ({error.status})", certain=False))
             continue

@@ -6,6 +6,7 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from obdb_lib.cache import content_hash
@@ -115,7 +116,7 @@ def _jobs(client: CvatClient, tasks: Sequence[Document], *, all_tasks: bool) -> 
     """Jobs by task: all of them in one list, or one list a task where only some tasks are wanted."""
     found: dict[int, list[Document]] = defaultdict(list)
     for task_id in [None] if all_tasks else [int(task["id"]) for task in tasks]:
-        for job in patiently(client, lambda task_id=task_id: client.jobs(task_id)):  # type: ignore[misc]
+        for job in patiently(client, partial(client.jobs, task_id)):
             found[checked(ListedJob, job, "list of jobs").task_id].append(job)
     return found
 
@@ -126,7 +127,7 @@ def _with_project_labels(client: CvatClient, tasks: Sequence[ServerTask]) -> lis
     for task in tasks:
         project = task.document.get("project_id")
         if project is not None and project not in labels:
-            answer = patiently(client, lambda project=project: client.labels(project_id=project))  # type: ignore[misc]
+            answer = patiently(client, partial(client.labels, project_id=project))
             labels[project] = [checked(Label, label, f"labels of project {project}") for label in answer]
         done.append(ServerTask(task.document, task.jobs, task.passing, labels.get(project) if project else None))
     return done
